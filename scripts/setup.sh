@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
+#
+#   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK and the tests' Python packages (make test)
+#
+# Python packages are pinned in scripts/requirements-*.txt; the shared library is checked by sha256, before and after
+# it is unpacked. Debian packages are installed only when the command they bring is missing. A broker of your own, named
+# by PACS_GATEWAY_TEST_AMQP_URL, is used instead of the packaged one.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+deps=$root/.deps
+ort_version=1.28.0
+
+say() { printf 'setup: %s\n' "$*"; }
+die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+has() { command -v "$1" >/dev/null 2>&1 || [ -x "/usr/sbin/$1" ]; }
+sha256() { sha256sum "$1" | cut -d ' ' -f 1; }
+
+# Runs python3's pip; its own words are shown only when it fails.
+pip() {
+  has python3 || die "python3 is missing; install Python 3.11 or newer with pip"
+  python3 -m pip --version >/dev/null 2>&1 || die "python3 has no pip; install it (Debian: apt-get install python3-pip)"
+  local log
+  log=$(python3 -m pip --disable-pip-version-check "$@" 2>&1) || { printf '%s\n' "$log" >&2; return 1; }
+}
+
+# As root, or through sudo where it needs no password or somebody is there to type one.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"
+  elif has sudo && { sudo -n true 2>/dev/null || [ -t 0 ]; }; then sudo "$@"
+  else return 1
+  fi
+}
+
+# install_debian PACKAGE...: false when this machine has no apt-get or we may not use it.
+install_debian() {
+  has apt-get || return 1
+  say "installing Debian packages: $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || return 1
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+onnxruntime() {
+  local machine wanted
+  machine=$(uname -s)-$(uname -m)
+  case $machine in
+    Linux-x86_64) wanted=aa4079d18f4ea7a5f3a94d80cd4bbe0f2740436626622d64d793803a20381083 ;;
+    Linux-aarch64) wanted=23a37c2994bc273e1d59a4f49af6cba5bf1cfbc29f04907ec27df375aba50a7d ;;
+    *) die "no ONNX Runtime is pinned for $machine; set inference.onnxruntime to a library of your own (1.23 to 1.28)" ;;
+  esac
+  local folder=$deps/onnxruntime/lib
+  local library=$folder/libonnxruntime.so.$ort_version
+  if [ -f "$library" ] && [ -e "$folder/libonnxruntime.so" ] && [ "$(sha256 "$library")" = "$wanted" ]; then
+    return
+  fi
+
+  say "fetching ONNX Runtime $ort_version"
+  mkdir -p "$deps"
+  local work
+  work=$(mktemp -d "$deps/fetch.XXXXXX")
+  # The path is put into the trap now: the variable is gone by the time the trap runs.
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" EXIT
+  pip download --quiet --no-deps --only-binary=:all: --require-hashes --implementation cp --python-version 3.11 \
+    --abi cp311 --platform "manylinux_2_28_$(uname -m)" --dest "$work" -r "$root/scripts/requirements-runtime.txt" ||
+    die "could not fetch the onnxruntime wheel; see pip's words above"
+  python3 - "$work" "$ort_version" <<'PYTHON'
+import pathlib, sys, zipfile
+
+work, version = pathlib.Path(sys.argv[1]), sys.argv[2]
+wheel = zipfile.ZipFile(next(work.glob("onnxruntime-*.whl")))
+for member in (f"capi/libonnxruntime.so.{version}", "LICENSE", "ThirdPartyNotices.txt"):
+    (work / pathlib.Path(member).name).write_bytes(wheel.read(f"onnxruntime/{member}"))
+PYTHON
+  [ "$(sha256 "$work/libonnxruntime.so.$ort_version")" = "$wanted" ] || die "the library in the wheel is not the pinned one"
+
+  mkdir -p "$folder"
+  mv -f "$work/LICENSE" "$work/ThirdPartyNotices.txt" "$deps/onnxruntime/"
+  # Last and by rename, so that a library which is there is whole.
+  mv -f "$work/libonnxruntime.so.$ort_version" "$library"
+  ln -sfn "libonnxruntime.so.$ort_version" "$folder/libonnxruntime.so"
+  rm -rf "$work"
+  trap - EXIT
+  say "ONNX Runtime is in .deps/onnxruntime/lib"
+}
+
+# The codecs' C and C++ sources are built by CMake. CMake comes from pip where there is none: that needs no root.
+build_tools() {
+  has c++ || has g++ || has clang++ || install_debian g++ || die "a C++ compiler is missing (Debian: apt-get install g++)"
+  if ! has cmake && [ ! -x "$deps/bin/cmake" ]; then
+    say "fetching CMake"
+    rm -rf "$deps/cmake"
+    pip install --quiet --no-deps --only-binary=:all: --require-hashes --target "$deps/cmake" \
+      -r "$root/scripts/requirements-build.txt" || die "cmake is missing and could not be fetched (Debian: apt-get install cmake)"
+    mkdir -p "$deps/bin"
+    ln -sfn ../cmake/cmake/data/bin/cmake "$deps/bin/cmake"
+    say "CMake is in .deps/bin; put that folder on PATH (the Makefile does)"
+  fi
+  # Wanted, not needed: the same pixels come out without it, only slower. So nobody is asked for a password for it.
+  if [ "$(uname -m)" = x86_64 ] && ! has nasm; then
+    { [ "$(id -u)" = 0 ] && install_debian nasm; } ||
+      say "nasm is missing: the JPEG codec will be built without its fast paths (Debian: apt-get install nasm)"
+  fi
+}
+
+peers() {
+  local missing=()
+  [ -n "${PACS_GATEWAY_TEST_AMQP_URL:-}" ] || has rabbitmq-server || missing+=(rabbitmq-server)
+  { has storescu && has dcmsend && has echoscu; } || missing+=(dcmtk)
+  [ ${#missing[@]} = 0 ] && return
+  install_debian "${missing[@]}" ||
+    die "the tests need ${missing[*]}, and apt-get is absent or may not be used here; install them and run this again"
+}
+
+# The stamp holds what the packages were made from, so that a change of pins or of Python makes them again.
+test_packages() {
+  local venv=$deps/venv requirements=$root/scripts/requirements-test.txt stamp
+  stamp="$(sha256 "$requirements") $(python3 -c 'import sys; print(*sys.version_info[:2], sys.executable)')"
+  if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then
+    return
+  fi
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "the tests need Python 3.11 or newer"
+  say "installing the tests' Python packages into .deps/venv"
+  rm -rf "$venv"
+  # Without pip inside: Debian leaves ensurepip out of python3, and the outer pip can install for it.
+  python3 -m venv --without-pip "$venv" || die "python3 cannot make a virtual environment (Debian: apt-get install python3-venv)"
+  pip --python "$venv/bin/python" install --quiet --only-binary=:all: -r "$requirements" ||
+    die "could not install scripts/requirements-test.txt; see pip's words above"
+  printf '%s' "$stamp" >"$venv/stamp"
+}
+
+case ${1:-} in
+  runtime) onnxruntime; build_tools ;;
+  test) onnxruntime; build_tools; peers; test_packages ;;
+  *) die "usage: scripts/setup.sh runtime|test" ;;
+esac
+say "$1: ready"

@@ -1,0 +1,295 @@
+//! The composition root: the only file that builds the parts and wires them.
+//!
+//! [`App::build`] opens the stores, loads and warms up the models and binds the sockets: whatever can
+//! be wrong in configuration or models is an error here, before a modality can connect. [`App::run`]
+//! starts the stages and drains them in the order of the flow.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use crate::broker::Publisher;
+use crate::config::Config;
+use crate::durable::database::Database;
+use crate::findings::event::RuntimeFacts;
+use crate::http::{Api, ModelInfo, Phase, Ports, Server};
+use crate::inference::{Engine, Runtime};
+use crate::ledger::Ledger;
+use crate::lifecycle::{Stage, StageError};
+use crate::maintenance::Housekeeper;
+use crate::model::repository;
+use crate::outbox::Outbox;
+use crate::pipeline::{Pipeline, Served};
+use crate::spool::{Recovered, Spool};
+use crate::telemetry::Metrics;
+use crate::{broker, pixel, scp};
+
+/// Studies whose wake-ups may wait; more are found by the next look at the spool.
+const WAKE_UPS: usize = 1024;
+
+/// A gateway that is ready to run.
+pub struct App {
+    config: Config,
+    listener: scp::Listener,
+    server: Server,
+    pipeline: Arc<Pipeline>,
+    publisher: Publisher,
+    housekeeper: Housekeeper,
+    wake_ups: mpsc::Receiver<crate::dicom::uid::StudyInstanceUid>,
+    broker_state: watch::Receiver<broker::State>,
+    ports: Ports,
+}
+
+/// When to end.
+#[derive(Debug, Clone, Default)]
+pub struct Signals {
+    /// Drain.
+    pub drain: CancellationToken,
+    /// Stop at once.
+    pub stop: CancellationToken,
+}
+
+impl App {
+    /// Builds everything; nothing is served yet.
+    ///
+    /// # Errors
+    /// Whatever in configuration, spool or models keeps the gateway from starting.
+    pub async fn build(config: Config) -> Result<Self> {
+        let metrics = Arc::new(Metrics::new().context("metrics")?);
+        let models = load_models(config.clone()).await?;
+        let provider = config.inference.provider.as_str();
+        let (models, onnxruntime) = models;
+        for served in &models {
+            let manifest = &served.package.manifest;
+            let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
+            metrics.model_info.with_label_values(&labels).set(1);
+            tracing::info!(model = %served.package.id(), provider, "model is being served");
+        }
+        let spool_config = config.spool.clone();
+        let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
+            .await?
+            .context("spool.dir")?;
+        report(&recovered, &metrics);
+        let path = config.spool.dir.join("state.db");
+        let schema = [Ledger::schema(), Outbox::schema()].concat();
+        let database = spawn_blocking(move || Database::open(&path, &schema))
+            .await?
+            .context("spool.dir")?;
+        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
+        let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
+        let listener = scp::Listener::bind(
+            config.dicom.clone(),
+            Arc::new(spool.clone()),
+            Arc::clone(&metrics),
+            wake,
+        )
+        .await
+        .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
+        let server = Server::bind(&config.http)
+            .await
+            .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;
+        let ports = Ports {
+            dicom: listener.local_addr().port(),
+            http: server.local_addr().context("http.bind")?.port(),
+        };
+        let outbox_wake = Arc::new(Notify::new());
+        let (state, broker_state) = watch::channel(broker::State::default());
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let pipeline = Pipeline {
+            spool: spool.clone(),
+            ledger: ledger.clone(),
+            models,
+            study: config.study.clone(),
+            message: config.message.clone(),
+            limits: pixel::Limits::default(),
+            decoders: Arc::new(Semaphore::new(cores)),
+            runtime: RuntimeFacts {
+                provider,
+                onnxruntime,
+            },
+            outbox_wake: Arc::clone(&outbox_wake),
+            metrics: Arc::clone(&metrics),
+        };
+        Ok(Self {
+            listener,
+            server,
+            pipeline: Arc::new(pipeline),
+            publisher: Publisher {
+                config: config.broker.clone(),
+                outbox: outbox.clone(),
+                wake: outbox_wake,
+                state,
+                metrics: Arc::clone(&metrics),
+            },
+            housekeeper: Housekeeper {
+                spool,
+                spool_retention: config.spool.retention.get(),
+                ledger,
+                config: config.ledger.clone(),
+                outbox,
+                metrics,
+            },
+            wake_ups,
+            broker_state,
+            ports,
+            config,
+        })
+    }
+
+    /// Ports in use.
+    pub fn ports(&self) -> Ports {
+        self.ports
+    }
+
+    /// Resolves when every instance in the spool is covered by a revision and nothing is owed.
+    pub fn idle(&self) -> impl Future<Output = ()> + use<> {
+        let (spool, ledger) = (self.pipeline.spool.clone(), self.pipeline.ledger.clone());
+        let outbox = self.housekeeper.outbox.clone();
+        async move {
+            loop {
+                let instances = spool.usage().instances;
+                let covered = ledger
+                    .covered()
+                    .await
+                    .is_ok_and(|covered| covered >= instances);
+                if covered && outbox.owed().await.is_ok_and(|owed| owed.messages == 0) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
+    }
+
+    /// Runs until told to drain, or until a stage dies.
+    ///
+    /// # Errors
+    /// The stage that ended by itself, or that had to be abandoned while draining.
+    pub async fn run(self, signals: Signals) -> Result<(), StageError> {
+        let (phase, phase_seen) = watch::channel(Phase::Running);
+        let api = self.api(phase_seen);
+        let Self { config, ports, .. } = &self;
+        let grace = config.shutdown.clone();
+        tracing::info!(
+            dicom_port = ports.dicom,
+            http_port = ports.http,
+            ae_title = %config.dicom.ae_title,
+            "gateway is ready"
+        );
+        // One token per stage, cancelled in the order of the flow.
+        let stop = signals.stop.clone();
+        let [refuse, finish, flush, quiet] = [(); 4].map(|()| stop.child_token());
+        let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
+        let pipeline_run = self.pipeline.run(self.wake_ups, finish.clone());
+        let mut pipeline = Stage::spawn("pipeline", async {
+            pipeline_run.await;
+            Ok::<(), String>(())
+        });
+        let mut publisher =
+            Stage::spawn("publisher", self.publisher.run(flush.clone(), stop.clone()));
+        let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
+        let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
+
+        let died = tokio::select! {
+            () = signals.drain.cancelled() => None,
+            () = stop.cancelled() => None,
+            error = scp.died() => Some(error),
+            error = pipeline.died() => Some(error),
+            error = publisher.died() => Some(error),
+            error = housekeeper.died() => Some(error),
+            error = http.died() => Some(error),
+        };
+        if let Some(error) = &died {
+            tracing::error!(error = %error, "draining because a stage died");
+        } else {
+            tracing::info!("draining");
+        }
+        phase.send_replace(Phase::Draining);
+        let mut outcomes = Vec::new();
+        refuse.cancel();
+        outcomes.push(scp.finish(grace.associations.get()).await);
+        finish.cancel();
+        outcomes.push(pipeline.finish(grace.studies.get()).await);
+        flush.cancel();
+        outcomes.push(publisher.finish(grace.outbox.get()).await);
+        quiet.cancel();
+        outcomes.push(housekeeper.finish(Duration::from_secs(2)).await);
+        outcomes.push(http.finish(Duration::from_secs(2)).await);
+        for error in outcomes.into_iter().filter_map(Result::err) {
+            // An abandoned drain costs time at the next start, nothing else.
+            tracing::warn!(error = %error, "not drained");
+        }
+        tracing::info!("stopped");
+        died.map_or(Ok(()), Err)
+    }
+
+    fn api(&self, phase: watch::Receiver<Phase>) -> Api {
+        let provider = self.config.inference.provider.as_str();
+        let models = self.pipeline.models.iter().map(|served| {
+            let manifest = &served.package.manifest;
+            ModelInfo {
+                name: manifest.name.clone(),
+                version: manifest.version.clone(),
+                sha256: manifest.sha256.clone(),
+                title: manifest.title.clone(),
+                intended_use: manifest.intended_use.clone(),
+                device_uid: manifest.device_uid.clone(),
+                provider,
+                labels: manifest
+                    .output
+                    .labels
+                    .iter()
+                    .map(|label| label.label.clone())
+                    .collect(),
+            }
+        });
+        Api {
+            spool: self.pipeline.spool.clone(),
+            ledger: self.pipeline.ledger.clone(),
+            outbox: self.housekeeper.outbox.clone(),
+            metrics: Arc::clone(&self.pipeline.metrics),
+            models: Arc::new(models.collect()),
+            broker: self.broker_state.clone(),
+            phase,
+            ports: self.ports,
+        }
+    }
+}
+
+/// Loads ONNX Runtime and every model, and runs each once. Also gives the library's version.
+pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
+    spawn_blocking(move || {
+        let packages = repository::scan(&config.models.dir)?;
+        let packages = repository::select(packages, &config.models.only)?;
+        let runtime = Runtime::load(&config.inference.onnxruntime)?;
+        let mut models = Vec::new();
+        for package in packages {
+            let engine = Engine::start(&runtime, &config.inference, &package)?;
+            models.push(Served {
+                package: Arc::new(package),
+                engine,
+            });
+        }
+        Ok((models, runtime.version().to_owned()))
+    })
+    .await?
+}
+
+fn report(recovered: &Recovered, metrics: &Metrics) {
+    tracing::info!(
+        instances = recovered.entries.len(),
+        incomplete = recovered.incomplete,
+        corrupt = recovered.corrupt.len(),
+        "spool opened"
+    );
+    for (file, reason) in &recovered.corrupt {
+        metrics
+            .quarantined_instances_total
+            .with_label_values(&["corrupt-entry"])
+            .inc();
+        tracing::warn!(file, reason, "entry quarantined");
+    }
+}

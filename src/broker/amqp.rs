@@ -1,0 +1,117 @@
+//! One connection to RabbitMQ, with publisher confirms.
+//!
+//! Auto-recovery is off on purpose: it never sends unconfirmed messages again, and the outbox does.
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use std::time::Duration;
+
+use super::{Config, PublishError, topology};
+use crate::findings::event::{CONTENT_TYPE, EVENT_TYPE};
+use crate::outbox::{Due, Message};
+
+/// An open channel in confirm mode.
+pub(super) struct Link {
+    connection: Connection,
+    channel: Channel,
+    exchange: String,
+    timeout: Duration,
+}
+
+impl Link {
+    pub async fn open(config: &Config) -> Result<Self, PublishError> {
+        let timeout = config.confirm_timeout.get();
+        let opening = async {
+            let properties =
+                ConnectionProperties::default().with_connection_name("pacs-gateway".into());
+            let connection = Connection::connect(&config.url, properties).await?;
+            let channel = connection.create_channel().await?;
+            channel
+                .confirm_select(ConfirmSelectOptions::default())
+                .await?;
+            topology::prepare(&channel, config).await?;
+            Ok::<_, lapin::Error>((connection, channel))
+        };
+        let (connection, channel) = tokio::time::timeout(timeout, opening)
+            .await
+            .map_err(|_| PublishError::Connection(format!("no connection within {timeout:?}")))?
+            .map_err(broken)?;
+        Ok(Self {
+            connection,
+            channel,
+            exchange: config.exchange.clone(),
+            timeout,
+        })
+    }
+
+    pub async fn publish(&mut self, due: &[Due]) -> Vec<Result<(), PublishError>> {
+        let mut confirms = Vec::with_capacity(due.len());
+        for due in due {
+            confirms.push(self.send(&due.message).await);
+        }
+        let mut answers = Vec::with_capacity(due.len());
+        for confirm in confirms {
+            answers.push(match confirm {
+                Ok(confirm) => match tokio::time::timeout(self.timeout, confirm).await {
+                    Ok(outcome) => outcome.map_err(broken).and_then(verdict),
+                    // A blocked broker (memory or disk alarm) ends here too.
+                    Err(_) => Err(PublishError::Connection(format!(
+                        "no confirm within {:?}; the broker may be blocked",
+                        self.timeout
+                    ))),
+                },
+                Err(err) => Err(err),
+            });
+        }
+        answers
+    }
+
+    async fn send(&self, message: &Message) -> Result<lapin::PublisherConfirm, PublishError> {
+        let options = BasicPublishOptions {
+            mandatory: true,
+            ..BasicPublishOptions::default()
+        };
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type(CONTENT_TYPE.into())
+            .with_message_id(message.id.as_str().into())
+            .with_type(EVENT_TYPE.into())
+            .with_timestamp(message.created_at.seconds())
+            .with_app_id("pacs-gateway".into());
+        let publish = self.channel.basic_publish(
+            self.exchange.as_str().into(),
+            message.routing_key.as_str().into(),
+            options,
+            &message.body,
+            properties,
+        );
+        tokio::time::timeout(self.timeout, publish)
+            .await
+            .map_err(|_| PublishError::Connection(format!("not sent within {:?}", self.timeout)))?
+            .map_err(broken)
+    }
+
+    pub async fn close(self) {
+        let _ = self.connection.close(200, "shutting down".into()).await;
+    }
+}
+
+/// Only `Ack` without a returned message is delivered: an unroutable mandatory message is returned
+/// *and* acknowledged.
+fn verdict(confirmation: Confirmation) -> Result<(), PublishError> {
+    match confirmation {
+        Confirmation::Ack(None) => Ok(()),
+        Confirmation::Ack(Some(returned)) => Err(PublishError::Unroutable(format!(
+            "{} {}",
+            returned.reply_code, returned.reply_text
+        ))),
+        Confirmation::Nack(_) => Err(PublishError::Nack),
+        Confirmation::NotRequested => Err(PublishError::Connection(
+            "the channel is not in confirm mode".to_owned(),
+        )),
+    }
+}
+
+fn broken(err: lapin::Error) -> PublishError {
+    PublishError::Connection(err.to_string())
+}

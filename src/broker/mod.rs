@@ -1,0 +1,321 @@
+//! Loop 3: what the outbox owes goes to the broker, and is forgotten when the broker has confirmed it.
+//!
+//! The loop never gives up: it reconnects with a capped, jittered back-off for ever, and a message
+//! that the broker refuses waits with a back-off of its own while other studies go on. A confirm that
+//! does not come in time means the connection is broken: the message is sent again, with the same id.
+
+mod amqp;
+mod file;
+mod topology;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Timestamp;
+use crate::durable::database::DatabaseError;
+use crate::outbox::{Due, Outbox};
+use crate::retry::Backoff;
+use crate::telemetry::Metrics;
+use crate::units::HumanDuration;
+
+pub use topology::Declare;
+
+/// A quiet outbox is looked at this often: a lost wake-up costs no more.
+const IDLE: Duration = Duration::from_secs(5);
+/// Between attempts to reach the broker.
+const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
+/// Between attempts at a message that the broker refused.
+const REFUSED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
+
+/// The `[broker]` section.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// RabbitMQ, or a file for trying out.
+    pub kind: Kind,
+    /// AMQP 0-9-1 URL. It may hold a password: it is never logged.
+    pub url: String,
+    /// Where `kind = "file"` appends, one message per line.
+    pub file: PathBuf,
+    /// Topic exchange; `<exchange>.unrouted` and `<exchange>.dlx` go with it.
+    pub exchange: String,
+    /// Default queue, bound with `#`.
+    pub queue: String,
+    /// Declare exchanges and queues, verify them, or neither.
+    pub declare: Declare,
+    /// Longest wait for the connection and for a confirm.
+    pub confirm_timeout: HumanDuration,
+    /// Messages in flight at most.
+    pub window: usize,
+}
+
+impl std::fmt::Debug for Config {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("broker::Config")
+            .field("kind", &self.kind)
+            .field("exchange", &self.exchange)
+            .field("queue", &self.queue)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Amqp,
+            url: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
+            file: PathBuf::from("findings.ndjson"),
+            exchange: "pacs.findings".to_owned(),
+            queue: "pacs.findings".to_owned(),
+            declare: Declare::default(),
+            confirm_timeout: HumanDuration::from_secs(15),
+            window: 256,
+        }
+    }
+}
+
+/// Where messages go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// RabbitMQ.
+    Amqp,
+    /// A file, one JSON line per message, synced.
+    File,
+}
+
+/// Why a message was not confirmed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub(crate) enum PublishError {
+    /// No queue took it: a binding is missing.
+    #[error("the broker returned it as unroutable ({0})")]
+    Unroutable(String),
+    /// The broker answered `basic.nack`.
+    #[error("the broker refused it (nack)")]
+    Nack,
+    /// Nothing is known about it; the connection has to be made anew.
+    #[error("{0}")]
+    Connection(String),
+}
+
+impl PublishError {
+    const fn result(&self) -> &'static str {
+        match self {
+            Self::Unroutable(_) => "returned",
+            Self::Nack => "nack",
+            Self::Connection(_) => "connection",
+        }
+    }
+}
+
+/// What the rest of the gateway may know of the connection.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct State {
+    /// Messages can be sent.
+    pub connected: bool,
+    /// The last failure.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+enum Link {
+    Amqp(Box<amqp::Link>),
+    File(file::Link),
+}
+
+impl Link {
+    async fn open(config: &Config) -> Result<Self, PublishError> {
+        match config.kind {
+            Kind::Amqp => Ok(Self::Amqp(Box::new(amqp::Link::open(config).await?))),
+            Kind::File => file::Link::open(&config.file).await.map(Self::File),
+        }
+    }
+
+    /// Sends all of them; the answers are in the same order.
+    async fn publish(&mut self, due: &[Due]) -> Vec<Result<(), PublishError>> {
+        match self {
+            Self::Amqp(link) => link.publish(due).await,
+            Self::File(link) => link.publish(due).await,
+        }
+    }
+
+    async fn close(self) {
+        if let Self::Amqp(link) = self {
+            link.close().await;
+        }
+    }
+}
+
+/// The publisher.
+pub struct Publisher {
+    /// The `[broker]` section.
+    pub config: Config,
+    /// What is owed.
+    pub outbox: Outbox,
+    /// Rung when something was put.
+    pub wake: Arc<Notify>,
+    /// Where the state of the connection is told.
+    pub state: watch::Sender<State>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Publisher {
+    /// Publishes until `stop`. With `flush` cancelled it returns as soon as nothing is owed.
+    ///
+    /// # Errors
+    /// Only the outbox's own database ends the loop.
+    pub async fn run(
+        self,
+        flush: CancellationToken,
+        stop: CancellationToken,
+    ) -> Result<(), DatabaseError> {
+        let mut link = None;
+        let mut failures = 0;
+        loop {
+            if stop.is_cancelled() {
+                break;
+            }
+            let due = self
+                .outbox
+                .due(Timestamp::now(), self.config.window)
+                .await?;
+            if due.is_empty() && flush.is_cancelled() {
+                break;
+            }
+            // The connection is made before it is needed, so that readiness can tell of it.
+            if link.is_none() {
+                match Link::open(&self.config).await {
+                    Ok(opened) => {
+                        failures = 0;
+                        link = Some(opened);
+                        self.tell(Ok(()));
+                    }
+                    Err(err) => {
+                        self.tell(Err(&err));
+                        self.pause(RECONNECT.jittered(failures), &stop, &flush)
+                            .await;
+                        failures = failures.saturating_add(1);
+                        continue;
+                    }
+                }
+            }
+            if due.is_empty() {
+                self.idle(&flush, &stop).await?;
+                continue;
+            }
+            let Some(open) = link.as_mut() else { continue };
+            let answers = tokio::select! {
+                answers = open.publish(&due) => answers,
+                () = stop.cancelled() => break,
+            };
+            if let Some(err) = self.settle(&due, answers).await? {
+                self.tell(Err(&err));
+                link = None;
+                self.pause(RECONNECT.jittered(failures), &stop, &flush)
+                    .await;
+                failures = failures.saturating_add(1);
+            }
+        }
+        if let Some(link) = link {
+            // Closing is a courtesy: everything that counts is in the outbox.
+            let _ = tokio::time::timeout(Duration::from_secs(2), link.close()).await;
+        }
+        Ok(())
+    }
+
+    /// Writes down what became of each message; returns the failure that broke the connection.
+    async fn settle(
+        &self,
+        due: &[Due],
+        answers: Vec<Result<(), PublishError>>,
+    ) -> Result<Option<PublishError>, DatabaseError> {
+        let now = Timestamp::now();
+        let mut confirmed = Vec::new();
+        let mut broken = None;
+        for (due, answer) in due.iter().zip(answers) {
+            let result = answer.as_ref().err().map_or("ack", PublishError::result);
+            self.metrics
+                .published_total
+                .with_label_values(&[result])
+                .inc();
+            match answer {
+                Ok(()) => {
+                    self.metrics
+                        .publish_latency_seconds
+                        .observe(now.since(due.message.created_at).as_secs_f64());
+                    confirmed.push(due.seq);
+                }
+                Err(err @ PublishError::Connection(_)) => broken = Some(err),
+                Err(err) => {
+                    let delay = REFUSED.jittered(due.attempts);
+                    tracing::warn!(message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");
+                    self.outbox
+                        .defer(due.seq, now + delay, err.to_string())
+                        .await?;
+                }
+            }
+        }
+        if !confirmed.is_empty() {
+            // The promise: only what the broker has confirmed leaves the outbox.
+            self.outbox.confirmed(confirmed, now).await?;
+        }
+        Ok(broken)
+    }
+
+    fn tell(&self, outcome: Result<(), &PublishError>) {
+        let state = State {
+            connected: outcome.is_ok(),
+            error: outcome.err().map(ToString::to_string),
+        };
+        self.metrics
+            .broker_connected
+            .set(i64::from(state.connected));
+        match outcome {
+            Ok(()) => tracing::info!("broker connected"),
+            // One line per change of state; the counter tells how often it is tried.
+            Err(err) if self.state.borrow().error != state.error => {
+                tracing::warn!(error = %err, "broker is away; messages wait in the outbox");
+            }
+            Err(_) => {}
+        }
+        self.state.send_replace(state);
+    }
+
+    async fn idle(
+        &self,
+        flush: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Result<(), DatabaseError> {
+        let now = Timestamp::now();
+        let next = self.outbox.next_due().await?;
+        let wait = next.map_or(IDLE, |at| {
+            at.since(now).clamp(Duration::from_millis(10), IDLE)
+        });
+        tokio::select! {
+            () = self.wake.notified() => {}
+            () = tokio::time::sleep(wait) => {}
+            () = flush.cancelled() => {}
+            () = stop.cancelled() => {}
+        }
+        Ok(())
+    }
+
+    async fn pause(&self, delay: Duration, stop: &CancellationToken, flush: &CancellationToken) {
+        // While flushing, attempts come faster: there is a deadline, and nobody else is served.
+        let delay = if flush.is_cancelled() {
+            delay.min(Duration::from_millis(200))
+        } else {
+            delay
+        };
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! `decode`: what the gateway makes of the pixels of files, as hashes, arrays, pictures or facts.
+//!
+//! One line per file on stdout, in the order given. A file that cannot be decoded gets a line with
+//! the reason; the others are still tried, and the exit code says so at the end. Frames are handled
+//! one at a time, so that a long multi-frame object costs the memory of one frame.
+
+mod output;
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use rayon::prelude::*;
+
+use self::output::{Fault, Sink};
+use super::FAILED;
+use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::model::manifest::ValueSpace;
+use crate::pixel::render::render;
+use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples};
+
+/// Arguments of `decode`.
+#[derive(Debug, Clone, Args)]
+pub struct DecodeArgs {
+    /// Which values: as stored, in the modality's units, or windowed to 0..1.
+    #[arg(long, value_enum, default_value_t = Stage::Stored)]
+    stage: Stage,
+    /// What to print or write.
+    #[arg(long, value_enum, default_value_t = Format::Sha256)]
+    format: Format,
+    /// Directory for npy and png files; it is created when absent.
+    #[arg(short, long, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+    /// Files, and directories to walk.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Stage {
+    Stored,
+    Modality,
+    Voi,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// PATH, sha256 of the samples, frames, rows, columns, samples per pixel, type, photometric
+    /// interpretation, separated by tabs.
+    Sha256,
+    /// A NumPy array of frames × rows × columns, and × 3 for colour.
+    Npy,
+    /// A picture per frame; stored values must be unsigned and of at most 16 bits.
+    Png,
+    /// A JSON object per line with the shape, range and hash of the values.
+    Json,
+}
+
+/// Decodes the files that `args` names.
+///
+/// # Errors
+/// When stdout cannot be written.
+pub fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
+    let mut files = Vec::new();
+    for path in &args.paths {
+        walk(path, Path::new(""), &mut files);
+    }
+    let mut failed = false;
+    let mut stdout = std::io::stdout().lock();
+    // Enough at a time to keep the processors busy and the output flowing.
+    for some in files.chunks(rayon::current_num_threads() * 4) {
+        let lines: Vec<_> = some.par_iter().map(|file| one(file, args)).collect();
+        for (file, line) in some.iter().zip(lines) {
+            let path = printable(&file.path);
+            match line {
+                Ok(Line::Text(text)) => writeln!(stdout, "{path}\t{text}")?,
+                Ok(Line::Json(mut object)) => {
+                    object.insert("path".to_owned(), path.into());
+                    writeln!(stdout, "{}", serde_json::Value::Object(object))?;
+                }
+                Err(fault) => {
+                    failed = true;
+                    writeln!(stdout, "{path}\terror\t{fault}")?;
+                }
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::from(FAILED)
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// A file to decode, and where its output goes below the output directory.
+struct Job {
+    path: PathBuf,
+    output: PathBuf,
+}
+
+/// Collects files in order of name. A directory inside a link is not entered: links can form loops.
+fn walk(path: &Path, below: &Path, files: &mut Vec<Job>) {
+    let name = path.file_name().map(Path::new).unwrap_or(path);
+    if !path.is_dir() {
+        files.push(Job {
+            path: path.to_owned(),
+            output: below.join(name),
+        });
+        return;
+    }
+    let mut entries: Vec<PathBuf> = fs::read_dir(path)
+        .map(|entries| entries.filter_map(|e| Some(e.ok()?.path())).collect())
+        .unwrap_or_default();
+    entries.sort();
+    for entry in entries {
+        if entry.is_symlink() && entry.is_dir() {
+            continue;
+        }
+        let inside = entry.file_name().map(Path::new).unwrap_or(&entry);
+        if entry.is_dir() {
+            walk(&entry, &below.join(inside), files);
+        } else {
+            files.push(Job {
+                output: below.join(inside),
+                path: entry.clone(),
+            });
+        }
+    }
+}
+
+/// A path on one line of a table, whatever its name contains.
+fn printable(path: &Path) -> String {
+    let text = path.to_string_lossy();
+    text.chars()
+        .map(|c| if c.is_control() { '\u{FFFD}' } else { c })
+        .collect()
+}
+
+enum Line {
+    Text(String),
+    Json(serde_json::Map<String, serde_json::Value>),
+}
+
+fn one(job: &Job, args: &DecodeArgs) -> Result<Line, Fault> {
+    let file = DicomFile::read(&job.path, &ReadLimits::default()).map_err(Refusal::from)?;
+    let frames = Frames::open(&file, &Limits::default())?;
+    let target = args.output.join(&job.output);
+    let mut sink = Sink::new(args.format, target, frames.count());
+    for index in 0..frames.count() {
+        let image = stage(&frames, index, args.stage)?;
+        if let Err(fault) = sink.add(&image) {
+            sink.discard();
+            return Err(fault);
+        }
+    }
+    sink.finish(file.transfer_syntax())
+}
+
+/// One frame at the stage that was asked for.
+fn stage(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refusal> {
+    let space = match stage {
+        Stage::Stored => return frames.decode(index),
+        Stage::Modality => ValueSpace::Modality,
+        Stage::Voi => ValueSpace::Voi,
+    };
+    let grid = render(frames, index, space, None)?;
+    Ok(Image {
+        rows: grid.rows,
+        columns: grid.columns,
+        samples_per_pixel: grid.channels,
+        frames: 1,
+        photometric: match (grid.channels, stage) {
+            (1, Stage::Voi) => Photometric::Monochrome2,
+            (1, _) => frames.layout().photometric,
+            _ => Photometric::Rgb,
+        },
+        data: Samples::F32(grid.values),
+    })
+}

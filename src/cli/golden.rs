@@ -1,0 +1,83 @@
+//! Golden cases: inputs beside a model, with the probabilities that Python computed for them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::app::load_models;
+use crate::config::Config;
+use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::features;
+use crate::findings::classification::{self, Sample};
+use crate::model::InputSpec;
+use crate::pipeline::Served;
+use crate::pixel;
+
+/// `expected.json` of a case.
+#[derive(Debug, Deserialize)]
+pub(super) struct Expected {
+    tolerance: f64,
+    probabilities: BTreeMap<String, f64>,
+    outcome: String,
+}
+
+/// Loads every model; see [`load_models`].
+pub(super) async fn models(config: &Config) -> Result<Vec<Served>> {
+    Ok(load_models(config.clone()).await?.0)
+}
+
+/// Runs one case of a model. Returns the largest difference from the expected probabilities.
+pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
+    let text = std::fs::read_to_string(case.join("expected.json"))?;
+    let expected: Expected = serde_json::from_str(&text).context("expected.json")?;
+    let mut paths: Vec<_> = std::fs::read_dir(case)?
+        .filter_map(|item| item.ok().map(|item| item.path()))
+        .filter(|path| path.extension().is_some_and(|ext| ext == "dcm"))
+        .collect();
+    paths.sort();
+    ensure!(!paths.is_empty(), "the case has no .dcm file");
+    let files = paths
+        .iter()
+        .map(|path| DicomFile::read(path, &ReadLimits::default()).context("input"))
+        .collect::<Result<Vec<_>>>()?;
+    let manifest = &served.package.manifest;
+    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
+        InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
+        InputSpec::Image(spec) => files
+            .iter()
+            .map(|file| pixel::prepare(file, 0, &spec, &pixel::Limits::default()))
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    let mut samples = Vec::new();
+    for tensor in tensors {
+        let slot = served.engine.slot().await?;
+        let answer = served.engine.infer(slot, tensor).await?;
+        samples.push(Sample {
+            values: answer.values,
+            location: None,
+        });
+    }
+    let findings = classification::read(&manifest.output, manifest.applies_to.level, &samples)?;
+    let mut worst: f64 = 0.0;
+    for finding in &findings {
+        let Some(wanted) = expected.probabilities.get(&finding.label) else {
+            bail!("expected.json has no probability of `{}`", finding.label);
+        };
+        worst = worst.max((finding.probability - wanted).abs());
+    }
+    let outcome = crate::findings::Outcome::of(findings);
+    ensure!(
+        outcome.as_str() == expected.outcome,
+        "outcome is {}, expected {}",
+        outcome.as_str(),
+        expected.outcome
+    );
+    ensure!(
+        worst <= expected.tolerance,
+        "differs by {worst:.2e}, allowed is {:.0e}",
+        expected.tolerance
+    );
+    Ok(worst)
+}

@@ -1,0 +1,147 @@
+//! `infer`: files through the real spool and the real pipeline, messages to stdout.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::{ConfigArgs, FAILED, Refused, runtime};
+use crate::app::{App, Signals};
+use crate::broker;
+use crate::config::Config;
+use crate::dicom::ae_title::AeTitle;
+use crate::dicom::file_meta::FileMeta;
+use crate::spool::{Arrival, Spool};
+use crate::units::HumanDuration;
+
+/// Arguments of `infer`.
+#[derive(Args)]
+pub(super) struct InferArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Only this model.
+    #[arg(long, value_name = "NAME")]
+    model: Vec<String>,
+    /// Files and folders.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
+    let mut config = args.config.load()?;
+    let dir = tempfile::tempdir().context("a folder for the spool")?;
+    embed(&mut config, dir.path());
+    // What is on disk already is complete.
+    config.study.quiet_period = HumanDuration::from_millis(0);
+    config.study.quiet_period_by_ae.clear();
+    config.models.only.clone_from(&args.model);
+    let stored = ingest(&config, &args.paths)?;
+    let findings = config.broker.file.clone();
+    runtime()?.block_on(async {
+        let app = App::build(config).await.map_err(Refused)?;
+        let signals = Signals::default();
+        let idle = app.idle();
+        let drain = signals.drain.clone();
+        tokio::spawn(async move {
+            idle.await;
+            drain.cancel();
+        });
+        app.run(signals).await?;
+        let mut messages = Vec::new();
+        File::open(&findings)
+            .and_then(|mut file| file.read_to_end(&mut messages))
+            .context("reading the messages")?;
+        print!("{}", String::from_utf8_lossy(&messages));
+        Ok(if stored.failed == 0 {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(FAILED)
+        })
+    })
+}
+
+/// Everything inside `dir`, on free ports of the loop-back interface.
+pub(super) fn embed(config: &mut Config, dir: &Path) {
+    config.spool.dir = dir.join("spool");
+    config.broker.kind = broker::Kind::File;
+    config.broker.file = dir.join("findings.ndjson");
+    config.dicom.bind = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.http.bind = "127.0.0.1:0".to_owned();
+}
+
+struct Stored {
+    failed: usize,
+}
+
+/// Puts files into the spool as if they had been received.
+fn ingest(config: &Config, paths: &[PathBuf]) -> Result<Stored> {
+    let (spool, _) = Spool::open(config.spool.clone())?;
+    let mut files = Vec::new();
+    for path in paths {
+        walk(path, &mut files);
+    }
+    let mut failed = 0;
+    for file in files {
+        if let Err(err) = store(&spool, config, &file) {
+            eprintln!("pacs-gateway: {}: {err:#}", file.display());
+            failed += 1;
+        }
+    }
+    Ok(Stored { failed })
+}
+
+fn store(spool: &Spool, config: &Config, path: &Path) -> Result<()> {
+    let mut file = File::open(path)?;
+    let meta = FileMeta::read(&mut file)?;
+    let mut incoming = spool.begin(Arrival {
+        calling_ae: AeTitle::parse("INFER")?,
+        called_ae: config.dicom.ae_title.clone(),
+        peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        sop_class: meta.media_storage_sop_class.clone(),
+        sop_instance: meta.media_storage_sop_instance.clone(),
+        transfer_syntax: meta.transfer_syntax.clone(),
+    })?;
+    std::io::Seek::seek(&mut file, std::io::SeekFrom::Start(meta.data_set_offset))?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let count = file.read(&mut buffer)?;
+        if count == 0 {
+            break;
+        }
+        incoming.append(&buffer[..count])?;
+    }
+    incoming.commit()?;
+    Ok(())
+}
+
+/// `path` itself, or the DICOM files below it in order of name.
+fn walk(path: &Path, files: &mut Vec<PathBuf>) {
+    if !path.is_dir() {
+        files.push(path.to_owned());
+        return;
+    }
+    let mut below: Vec<PathBuf> = std::fs::read_dir(path)
+        .map(|items| {
+            items
+                .filter_map(|item| item.ok().map(|item| item.path()))
+                .collect()
+        })
+        .unwrap_or_default();
+    below.sort();
+    for path in below {
+        if path.is_dir() || is_part_10(&path) {
+            walk(&path, files);
+        }
+    }
+}
+
+/// Whether a file has the prefix of PS3.10 §7.1.
+fn is_part_10(path: &Path) -> bool {
+    let mut head = [0; 132];
+    let read = File::open(path).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && head.ends_with(b"DICM")
+}

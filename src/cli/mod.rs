@@ -1,0 +1,115 @@
+//! The command line: one file per command, exit codes in one place.
+//!
+//! 0 success · 1 a stage or a file failed · 2 usage · 64 configuration or model refused.
+
+mod ask;
+mod check;
+pub mod decode;
+mod demo;
+mod golden;
+mod infer;
+mod scu;
+mod serve;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Config;
+
+/// Configuration or model refused at start (`EX_USAGE` of sysexits.h).
+const REFUSED: u8 = 64;
+/// A stage or a file failed at run time.
+const FAILED: u8 = 1;
+
+#[derive(Parser)]
+#[command(name = "pacs-gateway", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway.
+    Serve(ConfigArgs),
+    /// Load configuration and every model, run the golden cases, print a table.
+    Check(ConfigArgs),
+    /// Everything embedded: send sample studies over DICOM and show the findings.
+    Demo(ConfigArgs),
+    /// The same pipeline without a network: one JSON message per line on stdout.
+    Infer(infer::InferArgs),
+    /// Decode files: hashes, arrays or pictures of their pixel values.
+    Decode(decode::DecodeArgs),
+    /// C-ECHO: check a connection.
+    Echo(scu::EchoArgs),
+    /// C-STORE: send files.
+    Send(scu::SendArgs),
+    /// What the running gateway knows of studies.
+    Study(ask::StudyArgs),
+    /// What the running gateway owes the broker.
+    Outbox(ask::ListArgs),
+    /// What the running gateway has set aside.
+    Quarantine(ask::ListArgs),
+}
+
+/// Where the configuration comes from.
+#[derive(Args, Clone, Default)]
+pub(crate) struct ConfigArgs {
+    /// Configuration file; may be given more than once, later files win.
+    #[arg(long, value_name = "FILE")]
+    config: Vec<PathBuf>,
+}
+
+impl ConfigArgs {
+    /// Loads the configuration and installs the logger.
+    fn load(&self) -> Result<Config, Refused> {
+        let config = Config::load(&self.config).map_err(|err| Refused(err.into()))?;
+        crate::telemetry::logging::init(&config.log)
+            .map_err(|reason| Refused(anyhow::anyhow!(reason)))?;
+        Ok(config)
+    }
+}
+
+/// Configuration or a model was refused.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+struct Refused(anyhow::Error);
+
+/// Parses the arguments, runs the command, maps its end to an exit code.
+pub fn main() -> ExitCode {
+    // clap ends the process with 2 on wrong usage, and with 0 after `--help`.
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::Decode(args) => decode::run(&args),
+        Command::Echo(args) => scu::echo(&args),
+        Command::Send(args) => scu::send(&args),
+        Command::Study(args) => ask::study(&args),
+        Command::Outbox(args) => ask::outbox(&args),
+        Command::Quarantine(args) => ask::quarantine(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(err) => {
+            eprintln!("pacs-gateway: {err:#}");
+            if err.is::<Refused>() {
+                ExitCode::from(REFUSED)
+            } else {
+                ExitCode::from(FAILED)
+            }
+        }
+    }
+}
+
+/// A runtime for a command.
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?)
+}

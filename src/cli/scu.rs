@@ -1,0 +1,66 @@
+//! `echo` and `send`: is the other side there, and does it take these files?
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::{FAILED, runtime};
+use crate::dicom::ae_title::AeTitle;
+use crate::scu::{self, Target};
+
+/// Arguments of `echo`.
+#[derive(Args)]
+pub(super) struct EchoArgs {
+    /// AE@host:port of the peer.
+    #[arg(long)]
+    to: String,
+    /// Our AE title.
+    #[arg(long, default_value = "PACSGATEWAY")]
+    calling: String,
+}
+
+/// Arguments of `send`.
+#[derive(Args)]
+pub(super) struct SendArgs {
+    #[command(flatten)]
+    peer: EchoArgs,
+    /// Files and folders.
+    #[arg(required = true, value_name = "PATH")]
+    paths: Vec<PathBuf>,
+}
+
+impl EchoArgs {
+    fn parse(&self) -> anyhow::Result<(Target, AeTitle)> {
+        Ok((self.to.parse()?, AeTitle::parse(&self.calling)?))
+    }
+}
+
+pub(super) fn echo(args: &EchoArgs) -> anyhow::Result<ExitCode> {
+    let (target, calling) = args.parse()?;
+    let took = runtime()?.block_on(scu::echo(&target, &calling))?;
+    println!("{} answered in {:.1} ms", args.to, took.as_secs_f64() * 1e3);
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn send(args: &SendArgs) -> anyhow::Result<ExitCode> {
+    let (target, calling) = args.peer.parse()?;
+    let summary = runtime()?.block_on(scu::send(&target, &calling, &args.paths, |sent| {
+        let path = sent.path.display();
+        match &sent.result {
+            Ok(status) => println!("{path}\t{status}"),
+            Err(err) => println!("{path}\terror\t{err}"),
+        }
+    }))?;
+    eprintln!(
+        "{} stored, {} failed, {:.1} MB",
+        summary.stored,
+        summary.failed,
+        summary.bytes as f64 / 1e6
+    );
+    Ok(if summary.failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}

@@ -1,0 +1,280 @@
+//! SQLite behind one writer thread with group commit.
+//!
+//! Every write is a closure run inside a savepoint of the current transaction; the thread takes all
+//! closures that wait, commits once with `synchronous = FULL`, and only then answers them. So a reply
+//! means durable, one failing write does not spoil its neighbours, and many small writes share one
+//! sync. Reads use their own connection (WAL), and see what has been committed.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, mpsc};
+use std::thread;
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+/// Writes that may wait for the writer thread; beyond it callers wait in turn.
+const QUEUE: usize = 1024;
+/// Writes that share one commit.
+const GROUP: usize = 512;
+
+/// A failed read or write.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum DatabaseError {
+    /// The file could not be opened or its schema not be created.
+    #[error("failed to open {}: {reason}", path.display())]
+    Open {
+        /// The database file.
+        path: PathBuf,
+        /// SQLite's words.
+        reason: String,
+    },
+    /// SQLite refused the statement or the commit (for example on a full disk).
+    #[error("database: {0}")]
+    Sqlite(String),
+    /// The writer thread is gone.
+    #[error("the database is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for DatabaseError {
+    fn from(err: rusqlite::Error) -> Self {
+        Self::Sqlite(err.to_string())
+    }
+}
+
+/// One write: runs inside the transaction, then learns whether the commit held.
+trait Job: Send {
+    fn run(&mut self, connection: &Connection);
+    fn finish(self: Box<Self>, committed: &Result<(), DatabaseError>);
+}
+
+struct Write<F, T> {
+    work: Option<F>,
+    outcome: Option<Result<T, DatabaseError>>,
+    reply: oneshot::Sender<Result<T, DatabaseError>>,
+}
+
+impl<F, T> Job for Write<F, T>
+where
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, connection: &Connection) {
+        let Some(work) = self.work.take() else { return };
+        let outcome =
+            connection
+                .execute_batch("SAVEPOINT job")
+                .and_then(|()| match work(connection) {
+                    Ok(value) => connection.execute_batch("RELEASE job").map(|()| value),
+                    Err(err) => {
+                        connection.execute_batch("ROLLBACK TO job; RELEASE job")?;
+                        Err(err)
+                    }
+                });
+        self.outcome = Some(outcome.map_err(DatabaseError::from));
+    }
+
+    fn finish(self: Box<Self>, committed: &Result<(), DatabaseError>) {
+        let outcome = match (self.outcome, committed) {
+            (Some(Ok(_)) | None, Err(err)) => Err(err.clone()),
+            (Some(outcome), _) => outcome,
+            (None, Ok(())) => Err(DatabaseError::Closed),
+        };
+        // The caller may have stopped waiting; the write stands either way.
+        let _ = self.reply.send(outcome);
+    }
+}
+
+/// A handle; clones share the writer thread, which ends with the last of them.
+#[derive(Clone)]
+pub struct Database {
+    jobs: mpsc::SyncSender<Box<dyn Job>>,
+    reader: Arc<Mutex<Connection>>,
+}
+
+impl Database {
+    /// Opens `path`, applies `schema` (idempotent statements) and starts the writer.
+    pub fn open(path: &Path, schema: &str) -> Result<Self, DatabaseError> {
+        let fail = |err: rusqlite::Error| DatabaseError::Open {
+            path: path.to_owned(),
+            reason: err.to_string(),
+        };
+        let writer = connect(path).map_err(fail)?;
+        writer.execute_batch(schema).map_err(fail)?;
+        let reader = connect(path).map_err(fail)?;
+        let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        thread::Builder::new()
+            .name("database".to_owned())
+            .spawn(move || write_loop(&writer, &queue))
+            .map_err(|err| DatabaseError::Open {
+                path: path.to_owned(),
+                reason: err.to_string(),
+            })?;
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+        })
+    }
+
+    /// Runs `work` in a transaction; on `Ok` its effect is durable.
+    pub async fn write<T, F>(&self, work: F) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (job, answer) = job(work);
+        let jobs = self.jobs.clone();
+        match jobs.try_send(job) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Full(job)) => {
+                tokio::task::spawn_blocking(move || jobs.send(job))
+                    .await
+                    .map_err(|_| DatabaseError::Closed)?
+                    .map_err(|_| DatabaseError::Closed)?;
+            }
+            Err(mpsc::TrySendError::Disconnected(_)) => return Err(DatabaseError::Closed),
+        }
+        answer.await.map_err(|_| DatabaseError::Closed)?
+    }
+
+    /// [`Database::write`] for threads outside the runtime.
+    pub fn write_blocking<T, F>(&self, work: F) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let (job, answer) = job(work);
+        self.jobs.send(job).map_err(|_| DatabaseError::Closed)?;
+        answer.blocking_recv().map_err(|_| DatabaseError::Closed)?
+    }
+
+    /// Runs a query on the read connection. Blocking, so call it off the runtime.
+    pub fn read<T>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, DatabaseError> {
+        let connection = self
+            .reader
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        Ok(query(&connection)?)
+    }
+
+    /// [`Database::read`] from async code.
+    pub async fn query<T, F>(&self, query: F) -> Result<T, DatabaseError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    {
+        let database = self.clone();
+        tokio::task::spawn_blocking(move || database.read(query))
+            .await
+            .map_err(|_| DatabaseError::Closed)?
+    }
+}
+
+type Answer<T> = oneshot::Receiver<Result<T, DatabaseError>>;
+
+fn job<T, F>(work: F) -> (Box<dyn Job>, Answer<T>)
+where
+    T: Send + 'static,
+    F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    let job = Write {
+        work: Some(work),
+        outcome: None,
+        reply,
+    };
+    (Box::new(job), answer)
+}
+
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(std::time::Duration::from_secs(10))?;
+    connection.execute_batch(
+        "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
+    )?;
+    Ok(connection)
+}
+
+fn write_loop(connection: &Connection, queue: &mpsc::Receiver<Box<dyn Job>>) {
+    while let Ok(first) = queue.recv() {
+        let mut group = vec![first];
+        while group.len() < GROUP {
+            match queue.try_recv() {
+                Ok(job) => group.push(job),
+                Err(_) => break,
+            }
+        }
+        let committed = commit(connection, &mut group);
+        for job in group {
+            job.finish(&committed);
+        }
+    }
+}
+
+fn commit(connection: &Connection, group: &mut [Box<dyn Job>]) -> Result<(), DatabaseError> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    for job in group.iter_mut() {
+        job.run(connection);
+    }
+    connection.execute_batch("COMMIT").map_err(|err| {
+        // SQLite may or may not have rolled back by itself; a second rollback is harmless.
+        let _ = connection.execute_batch("ROLLBACK");
+        DatabaseError::from(err)
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn open() -> (tempfile::TempDir, Database) {
+        let dir = tempfile::tempdir().unwrap();
+        let schema = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY)";
+        let database = Database::open(&dir.path().join("t.db"), schema).unwrap();
+        (dir, database)
+    }
+
+    fn count(database: &Database) -> i64 {
+        database
+            .read(|c| c.query_row("SELECT count(*) FROM t", [], |row| row.get(0)))
+            .unwrap()
+    }
+
+    #[test]
+    fn an_answered_write_is_visible_to_readers() {
+        let (_dir, database) = open();
+        database
+            .write_blocking(|c| c.execute("INSERT INTO t VALUES (1)", []))
+            .unwrap();
+        assert_eq!(count(&database), 1);
+    }
+
+    #[tokio::test]
+    async fn a_failing_write_does_not_spoil_its_neighbours() {
+        let (_dir, database) = open();
+        let writes = (0..64).map(|n| {
+            let database = database.clone();
+            tokio::spawn(async move {
+                database
+                    .write(move |c| {
+                        c.execute("INSERT INTO t VALUES (?1)", [n])?;
+                        // Half of the writes then break the primary key, and must leave no row.
+                        if n % 2 == 1 {
+                            c.execute("INSERT INTO t VALUES (?1)", [n])?;
+                        }
+                        Ok(())
+                    })
+                    .await
+            })
+        });
+        let mut failed = 0;
+        for write in writes.collect::<Vec<_>>() {
+            failed += usize::from(write.await.unwrap().is_err());
+        }
+        assert_eq!((failed, count(&database)), (32, 32));
+    }
+}

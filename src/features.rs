@@ -1,0 +1,141 @@
+//! A study's attributes and structured reports as a row of features.
+//!
+//! A feature is a NUM content item of a report, found by its concept name code (PS3.3 §C.18.1), or an
+//! attribute by keyword. What is absent is a refusal unless the manifest states a value for it.
+
+use dicom::core::dictionary::{DataDictionary, DataDictionaryEntry};
+use dicom::dictionary_std::{StandardDataDictionary, tags};
+
+use crate::dicom::dataset::{DataSet, DicomFile};
+use crate::model::manifest::{ConceptCode, Feature};
+use crate::model::{Tensor, TensorData};
+use crate::refusal::Refusal;
+
+/// Content items nest at most this deep in reports that are read for features.
+const MAX_DEPTH: usize = 32;
+
+/// One row of features from the files of a study. An attribute comes from the first file that has it.
+///
+/// # Errors
+/// `feature-missing`, `feature-ambiguous` and `feature-invalid`, each naming the feature.
+pub fn row(files: &[DicomFile], features: &[Feature]) -> Result<Tensor, Refusal> {
+    let mut values = Vec::with_capacity(features.len());
+    for feature in features {
+        let mut found = None;
+        for file in files {
+            let value = find(file, feature)?;
+            // Two measurements of one name: which one the model should see is not ours to guess.
+            if value.is_some() && feature.sr.is_some() && found.is_some() {
+                return Err(ambiguous(feature));
+            }
+            found = found.or(value);
+        }
+        values.push(found.or(feature.missing).ok_or_else(|| {
+            Refusal::new(
+                "feature-missing",
+                format!("the study has no value for `{}`", feature.name),
+            )
+        })?);
+    }
+    Ok(Tensor {
+        shape: vec![values.len()],
+        data: TensorData::F32(values),
+    })
+}
+
+fn find(file: &DicomFile, feature: &Feature) -> Result<Option<f32>, Refusal> {
+    let text = match (&feature.sr, &feature.attribute) {
+        (Some(code), _) => {
+            let mut found = Vec::new();
+            numeric_items(file.data_set(), code, 0, &mut found);
+            if found.len() > 1 {
+                return Err(ambiguous(feature));
+            }
+            found.pop()
+        }
+        (_, Some(keyword)) => attribute(file.data_set(), keyword),
+        (None, None) => None,
+    };
+    let Some(text) = text else { return Ok(None) };
+    match number(&text) {
+        Some(value) => Ok(Some(value)),
+        None => Err(Refusal::new(
+            "feature-invalid",
+            format!("the value of `{}` is no number", feature.name),
+        )),
+    }
+}
+
+fn ambiguous(feature: &Feature) -> Refusal {
+    Refusal::new(
+        "feature-ambiguous",
+        format!("the study has more than one value for `{}`", feature.name),
+    )
+}
+
+/// Numeric Value (0040,A30A) of every NUM item with this concept name.
+fn numeric_items(item: &DataSet, code: &ConceptCode, depth: usize, found: &mut Vec<String>) {
+    if depth > MAX_DEPTH {
+        return;
+    }
+    for child in item.items(tags::CONTENT_SEQUENCE) {
+        if is_named(child, code) {
+            let measured = child.item(tags::MEASURED_VALUE_SEQUENCE);
+            let text = measured.and_then(|value| value.str(tags::NUMERIC_VALUE));
+            found.extend(text.map(|text| text.to_string()));
+        }
+        numeric_items(child, code, depth + 1, found);
+    }
+}
+
+fn is_named(item: &DataSet, code: &ConceptCode) -> bool {
+    let is = |item: &DataSet, tag, text: &str| item.str(tag).is_some_and(|found| found == text);
+    let name = item.item(tags::CONCEPT_NAME_CODE_SEQUENCE);
+    is(item, tags::VALUE_TYPE, "NUM")
+        && name.is_some_and(|name| {
+            is(name, tags::CODE_VALUE, &code.value)
+                && is(name, tags::CODING_SCHEME_DESIGNATOR, &code.scheme)
+        })
+}
+
+fn attribute(data_set: &DataSet, keyword: &str) -> Option<String> {
+    let tag = StandardDataDictionary.by_name(keyword)?.tag();
+    data_set
+        .str(tag)
+        .map(|text| text.to_string())
+        .filter(|text| !text.is_empty())
+}
+
+/// A DS or IS value, or an AS value (`045Y`, PS3.5 §6.2) in years.
+fn number(text: &str) -> Option<f32> {
+    let text = text.trim();
+    let years = |suffix: char, per_year: f32| {
+        let digits = text.strip_suffix(suffix)?;
+        digits
+            .parse::<u32>()
+            .ok()
+            .map(|count| count as f32 / per_year)
+    };
+    text.parse::<f32>()
+        .ok()
+        .filter(|value| value.is_finite())
+        .or_else(|| years('Y', 1.0))
+        .or_else(|| years('M', 12.0))
+        .or_else(|| years('W', 52.1775))
+        .or_else(|| years('D', 365.2425))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_and_decimal_strings_are_numbers() {
+        assert_eq!(number("045Y"), Some(45.0));
+        assert_eq!(number("006M"), Some(0.5));
+        assert_eq!(number(" 17.99 "), Some(17.99));
+        assert_eq!(number("1e999"), None);
+        assert_eq!(number("NaN"), None);
+        assert_eq!(number("n/a"), None);
+    }
+}

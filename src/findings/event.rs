@@ -1,0 +1,364 @@
+//! The published message: a CloudEvents 1.0 structured JSON event, version 1.
+//!
+//! Wire types live here and nowhere else, so a change of the domain cannot change the contract by
+//! accident. `docs/schema/inference.v1.json` is the JSON Schema; within version 1 fields are only
+//! added. Contract: `docs/messages.md`.
+
+use serde::Serialize;
+
+use super::{Finding, Location, Outcome};
+use crate::clock::Timestamp;
+use crate::model::Manifest;
+use crate::model::manifest::Priority;
+
+/// CloudEvents `type`.
+pub const EVENT_TYPE: &str = "org.pacsgateway.inference.v1";
+/// CloudEvents `dataschema`: the `$id` of the JSON Schema.
+pub const DATA_SCHEMA: &str = "urn:org.pacsgateway:schema:inference:v1";
+/// Media type of the body.
+pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
+/// Version of the steps from stored values to tensors; part of every message.
+pub const PREPROCESSING_VERSION: &str = "1";
+/// SOP Instance UIDs are listed up to this many, then counted.
+const MAX_LISTED: usize = 200;
+/// Findings are listed up to this many; a message stays below 64 KiB.
+const MAX_FINDINGS: usize = 100;
+
+/// What is said about the study.
+#[derive(Debug, Clone)]
+pub struct StudyFacts {
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// Accession Number (0008,0050), if policy allows it.
+    pub accession_number: Option<String>,
+    /// Patient ID (0010,0020), if policy allows it.
+    pub patient_id: Option<String>,
+    /// Modality of the first instance.
+    pub modality: String,
+    /// Body part of the first instance that has one.
+    pub body_part: Option<String>,
+    /// Study Date (0008,0020), `YYYYMMDD`.
+    pub study_date: Option<String>,
+    /// Instances of the set.
+    pub instances: usize,
+    /// How it was found to be complete.
+    pub completeness: &'static str,
+    /// Calling AE title of the last association.
+    pub calling_ae: String,
+    /// Called AE title of the last association.
+    pub called_ae: String,
+    /// Digest of the instance set, hex.
+    pub instance_set_digest: String,
+    /// First arrival.
+    pub received_first: Timestamp,
+    /// Last arrival.
+    pub received_last: Timestamp,
+    /// When it was found to be complete.
+    pub complete_at: Timestamp,
+    /// Remarks on the input.
+    pub quality: Vec<Remark>,
+}
+
+/// A coded remark on the quality of the input.
+#[derive(Debug, Clone, Serialize)]
+pub struct Remark {
+    /// Stable word, kebab-case.
+    pub code: &'static str,
+    /// One sentence.
+    pub text: String,
+}
+
+/// What ran.
+#[derive(Debug, Clone)]
+pub struct RuntimeFacts {
+    /// Execution provider.
+    pub provider: &'static str,
+    /// Version of ONNX Runtime.
+    pub onnxruntime: String,
+}
+
+/// What one model made of the study.
+#[derive(Debug, Clone)]
+pub struct Result<'a> {
+    /// Event id.
+    pub id: String,
+    /// The message this one replaces.
+    pub supersedes: Option<String>,
+    /// The model; none when no model applies.
+    pub model: Option<&'a Manifest>,
+    /// The outcome.
+    pub outcome: &'a Outcome,
+    /// SOP Instance UIDs the model looked at.
+    pub inputs: Vec<String>,
+    /// Milliseconds in decoding, in the queue, in the model.
+    pub decoded_ms: u64,
+    /// Longest wait of a sample for its batch.
+    pub queued_ms: u64,
+    /// Time in the model's runs.
+    pub inferred_ms: u64,
+}
+
+/// Encodes the structured event. `source` identifies the gateway, `now` is CloudEvents `time`.
+pub fn encode(
+    source: &str,
+    now: Timestamp,
+    study: &StudyFacts,
+    runtime: &RuntimeFacts,
+    result: &Result<'_>,
+) -> serde_json::Result<Vec<u8>> {
+    let listed = result.inputs.len() <= MAX_LISTED;
+    let mut quality = study.quality.clone();
+    let findings = result.outcome.findings();
+    if findings.len() > MAX_FINDINGS {
+        quality.push(Remark {
+            code: "findings-truncated",
+            text: format!("{} of {} findings are listed", MAX_FINDINGS, findings.len()),
+        });
+    }
+    serde_json::to_vec(&Envelope {
+        specversion: "1.0",
+        id: &result.id,
+        source,
+        r#type: EVENT_TYPE,
+        subject: format!("urn:oid:{}", study.study_instance_uid),
+        time: now.rfc3339(),
+        datacontenttype: "application/json",
+        dataschema: DATA_SCHEMA,
+        data: Data {
+            outcome: result.outcome.as_str(),
+            reason: result.outcome.refusal().map(|refusal| Reason {
+                code: refusal.code,
+                text: &refusal.text,
+            }),
+            priority: result.outcome.priority().as_str(),
+            supersedes: result.supersedes.as_deref(),
+            study: Study {
+                study_instance_uid: &study.study_instance_uid,
+                accession_number: study.accession_number.as_deref(),
+                modality: &study.modality,
+                body_part: study.body_part.as_deref(),
+                study_date: study.study_date.as_deref(),
+                instances_received: study.instances,
+                completeness: Completeness {
+                    method: study.completeness,
+                    at: study.complete_at.rfc3339(),
+                },
+            },
+            patient: study.patient_id.as_deref().map(|id| Patient { id }),
+            source: Source {
+                calling_ae: &study.calling_ae,
+                called_ae: &study.called_ae,
+            },
+            model: result.model.map(|model| Model {
+                name: &model.name,
+                version: &model.version,
+                sha256: &model.sha256,
+                device_uid: &model.device_uid,
+                intended_use: &model.intended_use,
+            }),
+            runtime: Runtime {
+                provider: runtime.provider,
+                onnxruntime: &runtime.onnxruntime,
+                gateway: env!("CARGO_PKG_VERSION"),
+            },
+            findings: findings
+                .iter()
+                .take(MAX_FINDINGS)
+                .map(FindingOut::from)
+                .collect(),
+            inputs: Inputs {
+                instance_set_digest: &study.instance_set_digest,
+                count: result.inputs.len(),
+                sop_instance_uids: listed.then_some(&result.inputs),
+                reference: (!listed)
+                    .then(|| format!("/api/v1/studies/{}", study.study_instance_uid)),
+                preprocessing_version: PREPROCESSING_VERSION,
+            },
+            quality: &quality,
+            timing: Timing {
+                received_first: study.received_first.rfc3339(),
+                received_last: study.received_last.rfc3339(),
+                complete: study.complete_at.rfc3339(),
+                decoded_ms: result.decoded_ms,
+                queued_ms: result.queued_ms,
+                inferred_ms: result.inferred_ms,
+            },
+        },
+    })
+}
+
+#[derive(Serialize)]
+struct Envelope<'a> {
+    specversion: &'static str,
+    id: &'a str,
+    source: &'a str,
+    r#type: &'static str,
+    subject: String,
+    time: String,
+    datacontenttype: &'static str,
+    dataschema: &'static str,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    outcome: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<Reason<'a>>,
+    priority: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    supersedes: Option<&'a str>,
+    study: Study<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    patient: Option<Patient<'a>>,
+    source: Source<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    model: Option<Model<'a>>,
+    runtime: Runtime<'a>,
+    findings: Vec<FindingOut<'a>>,
+    inputs: Inputs<'a>,
+    quality: &'a [Remark],
+    timing: Timing,
+}
+
+#[derive(Serialize)]
+struct Reason<'a> {
+    code: &'static str,
+    text: &'a str,
+}
+
+#[derive(Serialize)]
+struct Study<'a> {
+    study_instance_uid: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accession_number: Option<&'a str>,
+    modality: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body_part: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    study_date: Option<&'a str>,
+    instances_received: usize,
+    completeness: Completeness,
+}
+
+#[derive(Serialize)]
+struct Completeness {
+    method: &'static str,
+    at: String,
+}
+
+#[derive(Serialize)]
+struct Patient<'a> {
+    id: &'a str,
+}
+
+#[derive(Serialize)]
+struct Source<'a> {
+    calling_ae: &'a str,
+    called_ae: &'a str,
+}
+
+#[derive(Serialize)]
+struct Model<'a> {
+    name: &'a str,
+    version: &'a str,
+    sha256: &'a str,
+    device_uid: &'a str,
+    intended_use: &'a str,
+}
+
+#[derive(Serialize)]
+struct Runtime<'a> {
+    provider: &'static str,
+    onnxruntime: &'a str,
+    gateway: &'static str,
+}
+
+#[derive(Serialize)]
+struct FindingOut<'a> {
+    code: CodeOut<'a>,
+    label: &'a str,
+    probability: f64,
+    threshold: f64,
+    present: bool,
+    priority: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location: Option<LocationOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct CodeOut<'a> {
+    scheme: &'a str,
+    value: &'a str,
+    meaning: &'a str,
+}
+
+#[derive(Serialize)]
+struct LocationOut<'a> {
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    series_instance_uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sop_instance_uid: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    frame: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Inputs<'a> {
+    instance_set_digest: &'a str,
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sop_instance_uids: Option<&'a Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<String>,
+    preprocessing_version: &'static str,
+}
+
+#[derive(Serialize)]
+struct Timing {
+    received_first: String,
+    received_last: String,
+    complete: String,
+    decoded_ms: u64,
+    queued_ms: u64,
+    inferred_ms: u64,
+}
+
+impl<'a> From<&'a Finding> for FindingOut<'a> {
+    fn from(finding: &'a Finding) -> Self {
+        Self {
+            code: CodeOut {
+                scheme: &finding.code.scheme,
+                value: &finding.code.value,
+                meaning: &finding.code.meaning,
+            },
+            label: &finding.label,
+            probability: finding.probability,
+            threshold: finding.threshold,
+            present: finding.present,
+            priority: if finding.present {
+                finding.priority
+            } else {
+                Priority::Routine
+            }
+            .as_str(),
+            location: finding.location.as_ref().map(LocationOut::from),
+        }
+    }
+}
+
+impl<'a> From<&'a Location> for LocationOut<'a> {
+    fn from(location: &'a Location) -> Self {
+        Self {
+            kind: if location.sop_instance.is_some() {
+                "image"
+            } else {
+                "series"
+            },
+            series_instance_uid: location.series.as_ref().map(|uid| uid.as_str()),
+            sop_instance_uid: location.sop_instance.as_ref().map(|uid| uid.as_str()),
+            frame: location.frame,
+        }
+    }
+}

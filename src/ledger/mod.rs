@@ -1,0 +1,439 @@
+//! The receipt ledger: for every instance its way and times, for every study its revisions.
+//!
+//! It answers "CT2 says it sent 412: how many have you got, and where are they?" and remembers which
+//! entries of the spool have been dealt with. Rows of instances are written in groups after the
+//! C-STORE response and can be rebuilt from the spool; rows of revisions are written in the same
+//! transaction as the messages they led to, which makes "finished" and "owed" one fact.
+
+mod report;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::clock::Timestamp;
+use crate::dicom::uid::StudyInstanceUid;
+use crate::durable::database::{Database, DatabaseError};
+use crate::outbox::{self, Message};
+use crate::spool::{Entry, EntryId};
+
+pub use report::{InstanceReport, RevisionReport, StudyReport, StudySummary};
+
+const SCHEMA: &str = "
+CREATE TABLE IF NOT EXISTS instance (
+    entry INTEGER PRIMARY KEY,
+    study TEXT NOT NULL,
+    series TEXT,
+    sop_instance TEXT NOT NULL,
+    sop_class TEXT NOT NULL,
+    transfer_syntax TEXT NOT NULL,
+    modality TEXT NOT NULL,
+    body_part TEXT NOT NULL,
+    calling_ae TEXT NOT NULL,
+    called_ae TEXT NOT NULL,
+    peer TEXT NOT NULL,
+    bytes INTEGER NOT NULL,
+    digest BLOB NOT NULL,
+    received_at INTEGER NOT NULL,
+    revision INTEGER,
+    current INTEGER NOT NULL DEFAULT 1,
+    decoded_at INTEGER,
+    inferred_at INTEGER,
+    refusal TEXT,
+    released_at INTEGER
+);
+CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
+CREATE INDEX IF NOT EXISTS instance_sop ON instance (sop_instance);
+CREATE TABLE IF NOT EXISTS revision (
+    study TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    digest TEXT NOT NULL,
+    method TEXT NOT NULL,
+    first_received INTEGER NOT NULL,
+    last_received INTEGER NOT NULL,
+    complete_at INTEGER NOT NULL,
+    finished_at INTEGER NOT NULL,
+    PRIMARY KEY (study, revision)
+);
+CREATE TABLE IF NOT EXISTS attempt (
+    study TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    attempts INTEGER NOT NULL,
+    PRIMARY KEY (study, digest)
+);
+";
+
+/// What became of one instance in the pipeline.
+#[derive(Debug, Clone)]
+pub struct InstanceOutcome {
+    /// The entry.
+    pub entry: EntryId,
+    /// It is the current one of its SOP Instance UID.
+    pub current: bool,
+    /// When its pixels or features had been decoded.
+    pub decoded_at: Option<Timestamp>,
+    /// When a model had answered for it.
+    pub inferred_at: Option<Timestamp>,
+    /// The code of the refusal, if it was refused.
+    pub refusal: Option<String>,
+}
+
+/// A finished revision of a study: everything that becomes durable at once.
+#[derive(Debug, Clone)]
+pub struct Revision {
+    /// The study.
+    pub study: StudyInstanceUid,
+    /// Number of this revision, from 1.
+    pub number: u32,
+    /// Digest of the instance set, hex.
+    pub digest: String,
+    /// How it was found to be complete.
+    pub method: String,
+    /// Arrival of its first instance.
+    pub first_received: Timestamp,
+    /// Arrival of its last instance.
+    pub last_received: Timestamp,
+    /// When it was found to be complete.
+    pub complete_at: Timestamp,
+    /// When its messages were made.
+    pub finished_at: Timestamp,
+    /// Its instances.
+    pub instances: Vec<InstanceOutcome>,
+    /// What is owed for it.
+    pub messages: Vec<Message>,
+}
+
+/// What is known of a study from before.
+#[derive(Debug, Clone, Default)]
+pub struct Prior {
+    /// Number of the last finished revision; 0 when there is none.
+    pub revision: u32,
+    /// Latest message of each model: name to message id, outcome and version.
+    pub messages: HashMap<String, PriorMessage>,
+    /// Some of its instances have left the spool.
+    pub released: bool,
+}
+
+/// The latest message about a study and a model.
+#[derive(Debug, Clone)]
+pub struct PriorMessage {
+    /// Its id.
+    pub id: String,
+    /// Its outcome.
+    pub outcome: String,
+    /// The model's version.
+    pub version: String,
+}
+
+/// The ledger. Clones share it.
+#[derive(Clone)]
+pub struct Ledger {
+    database: Database,
+}
+
+impl Ledger {
+    /// Statements that create the tables.
+    pub const fn schema() -> &'static str {
+        SCHEMA
+    }
+
+    /// A ledger in a database opened with [`Ledger::schema`] and the outbox's.
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+
+    /// Writes down arrivals; known ones are left as they are. Returns those already dealt with:
+    /// part of a finished revision, or the same instance as one that was.
+    pub async fn received(
+        &self,
+        entries: Vec<Arc<Entry>>,
+    ) -> Result<HashSet<EntryId>, DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let mut handled = HashSet::new();
+                for entry in &entries {
+                    if receive(connection, entry)? {
+                        handled.insert(entry.id);
+                    }
+                }
+                Ok(handled)
+            })
+            .await
+    }
+
+    /// What is known of a study from before.
+    pub async fn prior(&self, study: &StudyInstanceUid) -> Result<Prior, DatabaseError> {
+        let study = study.as_str().to_owned();
+        self.database
+            .query(move |connection| prior(connection, &study))
+            .await
+    }
+
+    /// Counts an attempt at this very set of instances, durably and before the work: a study that
+    /// kills the process is found out by its count. Returns the count including this attempt.
+    pub async fn begin_attempt(
+        &self,
+        study: &StudyInstanceUid,
+        digest: &str,
+    ) -> Result<u32, DatabaseError> {
+        let (study, digest) = (study.as_str().to_owned(), digest.to_owned());
+        self.database
+            .write(move |connection| {
+                connection.query_row(
+                    "INSERT INTO attempt VALUES (?1, ?2, 1)
+                     ON CONFLICT DO UPDATE SET attempts = attempts + 1 RETURNING attempts",
+                    params![study, digest],
+                    |row| row.get(0),
+                )
+            })
+            .await
+    }
+
+    /// Takes an attempt back that ended in an orderly way, without a result (for example a drain).
+    pub async fn withdraw_attempt(
+        &self,
+        study: &StudyInstanceUid,
+        digest: &str,
+    ) -> Result<(), DatabaseError> {
+        let (study, digest) = (study.as_str().to_owned(), digest.to_owned());
+        self.database
+            .write(move |connection| {
+                connection.execute(
+                    "UPDATE attempt SET attempts = attempts - 1 WHERE study = ?1 AND digest = ?2",
+                    params![study, digest],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Makes a revision and its messages durable at once. From here the findings are the outbox's.
+    pub async fn finish(&self, revision: Revision) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| finish(connection, &revision))
+            .await
+    }
+
+    /// Writes down that entries left the spool.
+    pub async fn released(
+        &self,
+        entries: Vec<EntryId>,
+        at: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let mut update = connection
+                    .prepare_cached("UPDATE instance SET released_at = ?2 WHERE entry = ?1")?;
+                for entry in entries {
+                    update.execute(params![key(entry), at.0])?;
+                }
+                Ok(())
+            })
+            .await
+    }
+
+    /// Entries of revisions that were finished before `before` and are still in the spool, oldest
+    /// first. None of a study with newer instances, which a new revision will want.
+    pub async fn releasable(&self, before: Timestamp) -> Result<Vec<EntryId>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT i.entry FROM instance AS i
+                         WHERE i.revision IS NOT NULL AND i.released_at IS NULL
+                           AND NOT EXISTS (SELECT 1 FROM instance AS o
+                                           WHERE o.study = i.study AND o.revision IS NULL)
+                           AND (SELECT max(finished_at) FROM revision AS r
+                                WHERE r.study = i.study) <= ?1
+                         ORDER BY i.entry",
+                    )?
+                    .query_map([before.0], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .collect()
+            })
+            .await
+    }
+
+    /// Forgets what was released, confirmed and finished before `before`.
+    pub async fn expire(&self, before: Timestamp) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                outbox::expire(connection, before)?;
+                connection.execute("DELETE FROM instance WHERE released_at < ?1", [before.0])?;
+                connection.execute(
+                    "DELETE FROM revision WHERE finished_at < ?1
+                     AND NOT EXISTS (SELECT 1 FROM instance AS i WHERE i.study = revision.study)
+                     AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.study = revision.study)",
+                    [before.0],
+                )?;
+                connection.execute(
+                    "DELETE FROM attempt WHERE NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = attempt.study)",
+                    [],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Instances that are part of a finished revision and still in the spool.
+    pub async fn covered(&self) -> Result<u64, DatabaseError> {
+        self.database
+            .query(|connection| {
+                connection.query_row(
+                    "SELECT count(*) FROM instance
+                     WHERE revision IS NOT NULL AND released_at IS NULL",
+                    [],
+                    |row| row.get::<_, i64>(0).map(i64::unsigned_abs),
+                )
+            })
+            .await
+    }
+
+    /// The studies that were touched last, newest first.
+    pub async fn studies(&self, limit: u32) -> Result<Vec<StudySummary>, DatabaseError> {
+        self.database
+            .query(move |connection| report::studies(connection, limit))
+            .await
+    }
+
+    /// Everything about one study.
+    pub async fn study(&self, study: String) -> Result<Option<StudyReport>, DatabaseError> {
+        self.database
+            .query(move |connection| report::study(connection, &study))
+            .await
+    }
+}
+
+/// SQLite has signed integers; ids keep their order below 2⁶³, which the clock reaches in year 6429.
+fn key(id: EntryId) -> i64 {
+    i64::try_from(id.0).unwrap_or(i64::MAX)
+}
+
+fn entry_id(key: i64) -> EntryId {
+    EntryId(key.unsigned_abs())
+}
+
+fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
+    let known: Option<Option<u32>> = connection
+        .prepare_cached("SELECT revision FROM instance WHERE entry = ?1")?
+        .query_row([key(entry.id)], |row| row.get(0))
+        .optional()?;
+    if let Some(revision) = known {
+        return Ok(revision.is_some());
+    }
+    // The same bytes came before, were dealt with and have left the spool: nothing new to find.
+    let repeated: Option<u32> = connection
+        .prepare_cached(
+            "SELECT revision FROM instance
+             WHERE sop_instance = ?1 AND digest = ?2 AND study = ?3 AND revision IS NOT NULL",
+        )?
+        .query_row(
+            params![
+                entry.arrival.sop_instance.as_str(),
+                entry.digest.as_slice(),
+                entry.study.as_str()
+            ],
+            |row| row.get(0),
+        )
+        .optional()?;
+    let arrival = &entry.arrival;
+    connection
+        .prepare_cached(
+            "INSERT INTO instance (entry, study, series, sop_instance, sop_class, transfer_syntax,
+                modality, body_part, calling_ae, called_ae, peer, bytes, digest, received_at,
+                revision, current)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+        )?
+        .execute(params![
+            key(entry.id),
+            entry.study.as_str(),
+            entry.series.as_ref().map(|uid| uid.as_str()),
+            arrival.sop_instance.as_str(),
+            arrival.sop_class.as_str(),
+            arrival.transfer_syntax.as_str(),
+            entry.modality,
+            entry.body_part,
+            arrival.calling_ae.as_str(),
+            arrival.called_ae.as_str(),
+            arrival.peer.to_string(),
+            i64::try_from(entry.data_set_bytes).unwrap_or(i64::MAX),
+            entry.digest.as_slice(),
+            entry.received_at.0,
+            repeated,
+            repeated.is_none(),
+        ])?;
+    Ok(repeated.is_some())
+}
+
+fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
+    let revision: Option<u32> = connection.query_row(
+        "SELECT max(revision) FROM revision WHERE study = ?1",
+        [study],
+        |row| row.get(0),
+    )?;
+    let released: bool = connection.query_row(
+        "SELECT EXISTS (SELECT 1 FROM instance
+                        WHERE study = ?1 AND current AND released_at IS NOT NULL)",
+        [study],
+        |row| row.get(0),
+    )?;
+    let mut messages = HashMap::new();
+    let mut query = connection.prepare_cached(
+        "SELECT model, id, outcome, model_version FROM message WHERE study = ?1 ORDER BY seq",
+    )?;
+    let mut rows = query.query([study])?;
+    while let Some(row) = rows.next()? {
+        let message = PriorMessage {
+            id: row.get(1)?,
+            outcome: row.get(2)?,
+            version: row.get(3)?,
+        };
+        messages.insert(row.get(0)?, message);
+    }
+    Ok(Prior {
+        revision: revision.unwrap_or(0),
+        messages,
+        released,
+    })
+}
+
+fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> {
+    let study = revision.study.as_str();
+    for message in &revision.messages {
+        outbox::put(connection, message)?;
+    }
+    connection.execute(
+        "INSERT OR REPLACE INTO revision VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            study,
+            revision.number,
+            revision.digest,
+            revision.method,
+            revision.first_received.0,
+            revision.last_received.0,
+            revision.complete_at.0,
+            revision.finished_at.0,
+        ],
+    )?;
+    let mut update = connection.prepare_cached(
+        "UPDATE instance SET revision = ?2, current = ?3, decoded_at = ?4, inferred_at = ?5,
+                refusal = ?6
+         WHERE entry = ?1",
+    )?;
+    for instance in &revision.instances {
+        update.execute(params![
+            key(instance.entry),
+            revision.number,
+            instance.current,
+            instance.decoded_at.map(|at| at.0),
+            instance.inferred_at.map(|at| at.0),
+            instance.refusal,
+        ])?;
+    }
+    connection.execute(
+        "DELETE FROM attempt WHERE study = ?1 AND digest = ?2",
+        params![study, revision.digest],
+    )?;
+    Ok(())
+}

@@ -1,0 +1,47 @@
+//! A DICOM-aware gateway between scanners and AI.
+//!
+//! ```text
+//! modality ─association─▶ scp ─▶ [SPOOL] ─▶ study ─▶ pixel ─▶ inference ─▶ findings ─▶ [OUTBOX] ─▶ broker
+//!           loop 1: per association          loop 2: pipeline, per study              loop 3: publisher
+//! ```
+//!
+//! Two directories on disk are the only places where the gateway owes anybody anything; everything in
+//! memory can be rebuilt from them. `docs/architecture.md` says more; the modules below are in the
+//! order of the flow, and `tests/tidy.rs` holds them to who may import whom.
+
+pub mod clock;
+pub mod lifecycle;
+pub mod refusal;
+pub mod retry;
+pub mod telemetry;
+pub mod units;
+
+pub mod dicom;
+pub mod durable;
+
+pub mod outbox;
+pub mod spool;
+
+pub mod ledger;
+pub mod scp;
+pub mod scu;
+pub mod study;
+
+pub mod model;
+
+pub mod features;
+pub mod findings;
+pub mod inference;
+pub mod pixel;
+
+pub mod broker;
+pub mod maintenance;
+pub mod pipeline;
+
+pub mod http;
+
+pub mod config;
+
+pub mod app;
+
+pub mod cli;

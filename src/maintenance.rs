@@ -1,0 +1,149 @@
+//! The housekeeper: watermarks, gauges, release of spent instances, old ledger rows.
+//!
+//! Nothing here is needed for correctness: what it does not get to is done at the next look.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Timestamp;
+use crate::durable::database::DatabaseError;
+use crate::ledger::Ledger;
+use crate::outbox::Outbox;
+use crate::spool::{EntryId, Spool};
+use crate::telemetry::Metrics;
+use crate::units::HumanDuration;
+
+const LOOK: Duration = Duration::from_secs(1);
+/// Looks between expiries of the ledger.
+const EXPIRE_EVERY: u64 = 600;
+/// Files removed at one look, so that a look stays short.
+const RELEASE_AT_ONCE: usize = 2000;
+
+/// The `[ledger]` section.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long the ledger remembers what was released and confirmed.
+    pub retention: HumanDuration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            retention: HumanDuration::from_secs(30 * 24 * 3600),
+        }
+    }
+}
+
+/// What the housekeeper looks after.
+pub struct Housekeeper {
+    /// Accepted instances.
+    pub spool: Spool,
+    /// How long spent instances stay.
+    pub spool_retention: Duration,
+    /// What became of them.
+    pub ledger: Ledger,
+    /// The `[ledger]` section.
+    pub config: Config,
+    /// What is owed.
+    pub outbox: Outbox,
+    /// Gauges.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Housekeeper {
+    /// Looks once a second until `stop`, and once more.
+    pub async fn run(self, stop: CancellationToken) -> Result<(), DatabaseError> {
+        let mut looks: u64 = 0;
+        while !stop.is_cancelled() {
+            if let Err(err) = self.look(looks).await {
+                tracing::warn!(error = %err, "housekeeping failed; it is tried again");
+            }
+            looks += 1;
+            tokio::select! {
+                () = tokio::time::sleep(LOOK) => {}
+                () = stop.cancelled() => {}
+            }
+        }
+        self.checkpoint().await;
+        Ok(())
+    }
+
+    async fn look(&self, looks: u64) -> Result<(), DatabaseError> {
+        self.checkpoint().await;
+        self.release().await?;
+        self.gauges().await?;
+        if looks.is_multiple_of(EXPIRE_EVERY) {
+            let now = Timestamp::now();
+            let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
+            self.ledger.expire(before).await?;
+        }
+        Ok(())
+    }
+
+    async fn checkpoint(&self) {
+        let spool = self.spool.clone();
+        let work = move || {
+            spool.refresh();
+            spool.checkpoint()
+        };
+        if let Ok(Err(err)) = tokio::task::spawn_blocking(work).await {
+            tracing::warn!(error = %err, "spool watermark not written; the next start checks more");
+        }
+    }
+
+    /// Spent instances go after their retention, or as soon as the spool needs the room.
+    async fn release(&self) -> Result<(), DatabaseError> {
+        let now = Timestamp::now();
+        let retention = match self.spool.shedding() {
+            Some(_) => Duration::ZERO,
+            None => self.spool_retention,
+        };
+        let before = Timestamp(now.0.saturating_sub(micros(retention)));
+        let mut ids: Vec<EntryId> = self.ledger.releasable(before).await?;
+        if ids.is_empty() {
+            return Ok(());
+        }
+        ids.truncate(RELEASE_AT_ONCE);
+        let (spool, gone) = (self.spool.clone(), ids.clone());
+        match tokio::task::spawn_blocking(move || spool.release(&gone)).await {
+            Ok(Ok(())) => self.ledger.released(ids, now).await,
+            Ok(Err(err)) => {
+                tracing::warn!(error = %err, "spent instances not removed");
+                Ok(())
+            }
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn gauges(&self) -> Result<(), DatabaseError> {
+        let now = Timestamp::now();
+        let age = |oldest: Option<Timestamp>| {
+            oldest.map_or(0, |at| {
+                i64::try_from(now.since(at).as_secs()).unwrap_or(i64::MAX)
+            })
+        };
+        let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        let (metrics, usage) = (&self.metrics, self.spool.usage());
+        metrics.spool_instances.set(gauge(usage.instances));
+        metrics.spool_bytes.set(gauge(usage.bytes));
+        metrics.spool_free_bytes.set(gauge(usage.free_bytes));
+        metrics
+            .spool_shedding
+            .set(i64::from(self.spool.shedding().is_some()));
+        metrics
+            .spool_oldest_age_seconds
+            .set(age(self.spool.oldest()));
+        let owed = self.outbox.owed().await?;
+        metrics.outbox_messages.set(gauge(owed.messages));
+        metrics.outbox_oldest_age_seconds.set(age(owed.oldest));
+        Ok(())
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

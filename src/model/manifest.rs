@@ -1,0 +1,615 @@
+//! `model.toml`: what a model applies to, the tensors it wants and what its outputs mean.
+//!
+//! The file is read strictly: an unknown key is an error, because a misspelt threshold that is
+//! silently ignored is a wrong finding. `docs/models.md` documents every key and
+//! `docs/schema/model.v1.json` is the JSON Schema.
+
+use serde::Deserialize;
+
+use crate::units::HumanDuration;
+
+/// A model as its author describes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Short name: lower-case letters, digits and `-`; part of routing keys.
+    pub name: String,
+    /// Version, and the folder that holds `model.onnx`.
+    pub version: String,
+    /// SHA-256 of the ONNX file, hex.
+    pub sha256: String,
+    /// One line for people.
+    pub title: String,
+    /// What the model is meant for, and what not.
+    pub intended_use: String,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Device UID (0018,1002) of this version of the model.
+    pub device_uid: String,
+    /// What it applies to.
+    pub applies_to: AppliesTo,
+    /// The tensors it wants.
+    pub input: Vec<Input>,
+    /// What its outputs mean.
+    pub output: OutputSpec,
+    /// How samples are batched.
+    #[serde(default)]
+    pub batching: Batching,
+}
+
+/// The unit a model looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Each image by itself.
+    Instance,
+    /// The images of a series together.
+    Series,
+    /// The study as a whole.
+    Study,
+}
+
+/// Conditions on an instance; an empty list does not restrict.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AppliesTo {
+    /// The unit the model looks at.
+    pub level: Level,
+    /// Modality (0008,0060).
+    #[serde(default)]
+    pub modality: Vec<String>,
+    /// Body Part Examined (0018,0015).
+    #[serde(default)]
+    pub body_part: Vec<String>,
+    /// View Position (0018,5101).
+    #[serde(default)]
+    pub view: Vec<String>,
+    /// SOP Class UID (0008,0016).
+    #[serde(default)]
+    pub sop_class: Vec<String>,
+    /// Fewer matching instances than this: the study is skipped with a reason.
+    #[serde(default = "one")]
+    pub min_instances: usize,
+}
+
+/// One `[[input]]` table: an image or a row of features, told apart by the layout.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// Name of the tensor in the graph.
+    pub name: String,
+    /// Order of the axes.
+    pub layout: Layout,
+    /// Type of the values.
+    pub dtype: DType,
+    /// Height in pixels (images).
+    pub rows: Option<usize>,
+    /// Width in pixels (images).
+    pub columns: Option<usize>,
+    /// 1 or 3 (images).
+    pub channels: Option<usize>,
+    /// Which values the model was trained on (images).
+    pub value: Option<ValueSpace>,
+    /// Window on modality values that overrides the file's (images, `value = "voi"`).
+    pub window: Option<Window>,
+    /// How the image is fitted into the tensor (images).
+    pub fit: Option<Fit>,
+    /// How it is resampled (images).
+    pub interpolation: Option<Interpolation>,
+    /// Value outside the image for `fit = "letterbox"`, before `scale` (images).
+    #[serde(default)]
+    pub pad: f32,
+    /// Factor before `mean` and `std`.
+    #[serde(default = "one_f32")]
+    pub scale: f32,
+    /// Subtracted after scaling, one per channel (images).
+    #[serde(default)]
+    pub mean: Vec<f32>,
+    /// Divisor after that, one per channel (images).
+    #[serde(default)]
+    pub std: Vec<f32>,
+    /// Columns of the row (features).
+    #[serde(default)]
+    pub features: Vec<Feature>,
+}
+
+/// Order of the axes; `N` is the batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Layout {
+    /// Batch, channel, row, column.
+    Nchw,
+    /// Batch, row, column, channel.
+    Nhwc,
+    /// Batch, feature.
+    Nf,
+}
+
+/// Type of a tensor's values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DType {
+    /// 32-bit floating point.
+    Float32,
+    /// 16-bit floating point.
+    Float16,
+    /// Unsigned bytes.
+    Uint8,
+}
+
+/// Stage of the pixel pipeline whose values a model wants (PS3.4 §N.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ValueSpace {
+    /// Stored values.
+    Stored,
+    /// After the modality LUT: Hounsfield units and the like.
+    Modality,
+    /// After the VOI LUT, mapped to 0…1, white is 1 whatever the photometric interpretation.
+    Voi,
+}
+
+/// A window on modality values (PS3.3 §C.11.2.1.2).
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Window {
+    /// Window Center.
+    pub center: f64,
+    /// Window Width, at least 1.
+    pub width: f64,
+}
+
+/// How an image of another shape is fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Fit {
+    /// Both axes scaled by themselves.
+    Stretch,
+    /// Longer side fits, the rest is padded evenly.
+    Letterbox,
+    /// Shorter side fits, the centre is cut out.
+    Crop,
+}
+
+/// Resampling, named after what it equals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Interpolation {
+    /// Pillow and torchvision with antialiasing.
+    BilinearAntialias,
+    /// OpenCV `INTER_LINEAR`.
+    Linear,
+    /// OpenCV `INTER_AREA`.
+    Area,
+    /// Nearest neighbour.
+    Nearest,
+}
+
+/// One column of a feature row.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Feature {
+    /// Name for people and messages.
+    pub name: String,
+    /// A NUM content item of a structured report, by its concept name code.
+    pub sr: Option<ConceptCode>,
+    /// A DICOM attribute, by keyword.
+    pub attribute: Option<String>,
+    /// Value when it is absent; without it an absent value is a refusal.
+    pub missing: Option<f32>,
+}
+
+/// A concept name by scheme and value.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConceptCode {
+    /// Coding Scheme Designator (0008,0102).
+    pub scheme: String,
+    /// Code Value (0008,0100).
+    pub value: String,
+}
+
+/// A code with its meaning, as it goes into messages.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Code {
+    /// Coding Scheme Designator (0008,0102).
+    pub scheme: String,
+    /// Code Value (0008,0100).
+    pub value: String,
+    /// Code Meaning (0008,0104).
+    pub meaning: String,
+}
+
+/// The task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Probabilities of labels.
+    Classification,
+}
+
+/// What turns the graph's numbers into probabilities.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Activation {
+    /// They are probabilities already.
+    None,
+    /// Each label by itself.
+    Sigmoid,
+    /// Labels exclude each other.
+    Softmax,
+}
+
+/// How the images of a unit become one probability per label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Aggregate {
+    /// The highest; the finding names the image.
+    Max,
+    /// The mean.
+    Mean,
+    /// None: a finding per image.
+    Each,
+}
+
+/// Urgency, the most urgent first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Within minutes.
+    Stat,
+    /// Within hours.
+    Urgent,
+    /// In its turn.
+    Routine,
+}
+
+impl Priority {
+    /// The word in messages and routing keys.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stat => "stat",
+            Self::Urgent => "urgent",
+            Self::Routine => "routine",
+        }
+    }
+}
+
+/// The `[output]` table.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputSpec {
+    /// The task.
+    pub kind: Kind,
+    /// Name of the tensor in the graph.
+    pub tensor: String,
+    /// What turns its numbers into probabilities.
+    pub activation: Activation,
+    /// How images are combined.
+    pub aggregate: Aggregate,
+    /// What is reported.
+    pub labels: Vec<Label>,
+}
+
+/// One reported label.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Label {
+    /// Its place in the output tensor.
+    pub index: usize,
+    /// Its name.
+    pub label: String,
+    /// Its code.
+    pub code: Code,
+    /// Operating point: present at or above it.
+    pub threshold: f64,
+    /// Urgency when present.
+    pub priority: Priority,
+}
+
+/// How samples of different studies share a run.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Batching {
+    /// Samples per run at most.
+    pub max_batch: usize,
+    /// How long a sample waits for company.
+    pub max_delay: HumanDuration,
+}
+
+impl Default for Batching {
+    fn default() -> Self {
+        Self {
+            max_batch: 1,
+            max_delay: HumanDuration::from_millis(0),
+        }
+    }
+}
+
+/// An `[[input]]` table after validation.
+#[derive(Debug, Clone)]
+pub enum InputSpec {
+    /// One image per sample.
+    Image(ImageSpec),
+    /// One row of features per sample.
+    Features(Vec<Feature>),
+}
+
+/// How an image becomes a tensor; the order of the fields is the order of the steps.
+#[derive(Debug, Clone)]
+pub struct ImageSpec {
+    /// Order of the axes.
+    pub layout: Layout,
+    /// Type of the values.
+    pub dtype: DType,
+    /// Height in pixels.
+    pub rows: usize,
+    /// Width in pixels.
+    pub columns: usize,
+    /// 1 or 3.
+    pub channels: usize,
+    /// Values before resampling.
+    pub value: ValueSpace,
+    /// Window on modality values; without it the file's own.
+    pub window: Option<Window>,
+    /// How the image is fitted.
+    pub fit: Fit,
+    /// How it is resampled.
+    pub interpolation: Interpolation,
+    /// Value outside the image.
+    pub pad: f32,
+    /// Factor before `mean` and `std`.
+    pub scale: f32,
+    /// Subtracted, one per channel or empty.
+    pub mean: Vec<f32>,
+    /// Divisor, one per channel or empty.
+    pub std: Vec<f32>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn one_f32() -> f32 {
+    1.0
+}
+
+/// Largest side of an input image.
+const MAX_SIDE: usize = 8192;
+/// Largest batch.
+const MAX_BATCH: usize = 256;
+
+impl Manifest {
+    /// Reads and validates a manifest.
+    ///
+    /// # Errors
+    /// A message that names the key and the reason.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let manifest: Self = toml::from_str(text).map_err(|err| err.to_string())?;
+        manifest.validate()?;
+        Ok(manifest)
+    }
+
+    /// The input after validation. One input per model for now.
+    pub fn input(&self) -> Result<(&str, InputSpec), String> {
+        match self.input.as_slice() {
+            [input] => Ok((&input.name, input.spec()?)),
+            _ => Err(format!(
+                "input: exactly one [[input]] table is supported, found {}",
+                self.input.len()
+            )),
+        }
+    }
+
+    fn validate(&self) -> Result<(), String> {
+        if !is_name(&self.name) {
+            return Err(format!(
+                "name: `{}` must be 1 to 64 of a-z, 0-9 and `-`, and not start or end with `-`",
+                self.name
+            ));
+        }
+        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+        let plain = !self.version.is_empty() && self.version.len() <= 64;
+        if !plain || !self.version.chars().all(legal) || self.version.starts_with('.') {
+            return Err(format!("version: `{}` is not a version", self.version));
+        }
+        if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err("sha256: must be 64 hexadecimal digits".to_owned());
+        }
+        crate::dicom::uid::Uid::parse(&self.device_uid)
+            .map_err(|err| format!("device_uid: {err}"))?;
+        if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
+            return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
+        }
+        let (_, input) = self.input()?;
+        let level = self.applies_to.level;
+        match input {
+            InputSpec::Features(_) if level != Level::Study => {
+                Err("applies_to.level: a model of features looks at a study".to_owned())
+            }
+            _ => self.output.validate(),
+        }
+    }
+}
+
+impl Input {
+    fn spec(&self) -> Result<InputSpec, String> {
+        if self.layout == Layout::Nf {
+            return self.features_spec();
+        }
+        let need = |key: &str, value: Option<usize>, range: std::ops::RangeInclusive<usize>| {
+            let value = value.ok_or_else(|| format!("input.{key}: is missing"))?;
+            if range.contains(&value) {
+                Ok(value)
+            } else {
+                Err(format!("input.{key}: {value} is not in {range:?}"))
+            }
+        };
+        let channels = need("channels", self.channels, 1..=3)?;
+        if channels == 2 {
+            return Err("input.channels: must be 1 or 3".to_owned());
+        }
+        if !self.features.is_empty() {
+            return Err("input.features: belong to layout NF".to_owned());
+        }
+        for (key, values) in [("mean", &self.mean), ("std", &self.std)] {
+            if !values.is_empty() && values.len() != channels {
+                return Err(format!(
+                    "input.{key}: has {} values for {channels} channels",
+                    values.len()
+                ));
+            }
+        }
+        if self.std.iter().any(|std| !std.is_normal() || *std < 0.0) {
+            return Err("input.std: every value must be above 0".to_owned());
+        }
+        let value = self.value.ok_or("input.value: is missing")?;
+        if let Some(window) = self.window {
+            if value != ValueSpace::Voi {
+                return Err("input.window: belongs to value = \"voi\"".to_owned());
+            }
+            if !(window.width >= 1.0) || !window.center.is_finite() {
+                return Err("input.window: width must be at least 1".to_owned());
+            }
+        }
+        Ok(InputSpec::Image(ImageSpec {
+            layout: self.layout,
+            dtype: self.dtype,
+            rows: need("rows", self.rows, 1..=MAX_SIDE)?,
+            columns: need("columns", self.columns, 1..=MAX_SIDE)?,
+            channels,
+            value,
+            window: self.window,
+            fit: self.fit.ok_or("input.fit: is missing")?,
+            interpolation: self
+                .interpolation
+                .ok_or("input.interpolation: is missing")?,
+            pad: self.pad,
+            scale: self.scale,
+            mean: self.mean.clone(),
+            std: self.std.clone(),
+        }))
+    }
+
+    fn features_spec(&self) -> Result<InputSpec, String> {
+        if self.features.is_empty() {
+            return Err("input.features: layout NF needs at least one".to_owned());
+        }
+        if self.dtype != DType::Float32 {
+            return Err("input.dtype: features are float32".to_owned());
+        }
+        for feature in &self.features {
+            if feature.sr.is_some() == feature.attribute.is_some() {
+                return Err(format!(
+                    "input.features: `{}` needs either `sr` or `attribute`",
+                    feature.name
+                ));
+            }
+        }
+        Ok(InputSpec::Features(self.features.clone()))
+    }
+}
+
+impl OutputSpec {
+    fn validate(&self) -> Result<(), String> {
+        if self.labels.is_empty() {
+            return Err("output.labels: at least one is needed".to_owned());
+        }
+        for label in &self.labels {
+            if !(0.0..=1.0).contains(&label.threshold) {
+                return Err(format!(
+                    "output.labels.threshold: {} of `{}` is not between 0 and 1",
+                    label.threshold, label.label
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` may stand in a routing key and a folder name.
+pub fn is_name(name: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    (1..=64).contains(&name.len())
+        && name.bytes().all(legal)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    pub(crate) const EXAMPLE: &str = r#"
+        name = "example"
+        version = "1.0.0"
+        sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+        title = "Example"
+        intended_use = "Tests"
+        licence = "MIT"
+        device_uid = "2.25.1"
+        [applies_to]
+        level = "instance"
+        modality = ["DX"]
+        [[input]]
+        name = "image"
+        layout = "NCHW"
+        dtype = "float32"
+        rows = 8
+        columns = 8
+        channels = 1
+        value = "voi"
+        fit = "stretch"
+        interpolation = "bilinear-antialias"
+        [output]
+        kind = "classification"
+        tensor = "logits"
+        activation = "sigmoid"
+        aggregate = "max"
+        [[output.labels]]
+        index = 0
+        label = "opacity"
+        code = { scheme = "SCT", value = "1", meaning = "Opacity" }
+        threshold = 0.5
+        priority = "urgent"
+    "#;
+
+    #[test]
+    fn the_example_reads() {
+        let manifest = Manifest::parse(EXAMPLE).unwrap();
+        assert_eq!(manifest.batching.max_batch, 1);
+        assert!(matches!(manifest.input().unwrap().1, InputSpec::Image(_)));
+    }
+
+    #[test]
+    fn each_wrong_value_is_refused_with_its_key() {
+        for (from, to, expected) in [
+            ("\"example\"", "\"Bad Name\"", "name:"),
+            ("\"1.0.0\"", "\"../1\"", "version:"),
+            ("sha256 = \"00", "sha256 = \"zz", "sha256:"),
+            ("\"2.25.1\"", "\"2.25.01\"", "device_uid:"),
+            ("rows = 8", "rows = 0", "input.rows:"),
+            ("rows = 8", "", "input.rows: is missing"),
+            ("channels = 1", "channels = 2", "input.channels:"),
+            (
+                "channels = 1",
+                "channels = 1\nmean = [0.1, 0.2]",
+                "input.mean:",
+            ),
+            (
+                "threshold = 0.5",
+                "threshold = 1.5",
+                "output.labels.threshold",
+            ),
+            ("threshold = 0.5", "treshold = 0.5", "treshold"),
+            ("\"instance\"", "\"patient\"", "patient"),
+            ("\"NCHW\"", "\"NF\"", "input.features:"),
+        ] {
+            let text = EXAMPLE.replace(from, to);
+            let refusal = Manifest::parse(&text).unwrap_err();
+            assert!(refusal.contains(expected), "{to}: {refusal}");
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What a model needs and what it gives: manifests, the folder they live in, and tensors. No
+//! runtime and no DICOM here.
+
+pub mod manifest;
+pub mod repository;
+pub mod selection;
+pub mod tensor;
+
+pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec};
+pub use repository::{ModelError, ModelId, Package};
+pub use tensor::{Tensor, TensorData};

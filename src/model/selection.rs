@@ -1,0 +1,96 @@
+//! Which instances a model applies to. Pure: it sees attribute values, never files.
+
+use super::manifest::AppliesTo;
+
+/// The attributes of an instance that manifests select by.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attributes {
+    /// Modality (0008,0060).
+    pub modality: String,
+    /// Body Part Examined (0018,0015).
+    pub body_part: String,
+    /// View Position (0018,5101).
+    pub view: String,
+    /// SOP Class UID (0008,0016).
+    pub sop_class: String,
+}
+
+impl AppliesTo {
+    /// Whether an instance is one the model looks at.
+    pub fn accepts(&self, attributes: &Attributes) -> bool {
+        let Attributes {
+            modality,
+            body_part,
+            view,
+            sop_class,
+        } = attributes;
+        among(&self.modality, modality)
+            && among(&self.body_part, body_part)
+            && among(&self.view, view)
+            && among(&self.sop_class, sop_class)
+    }
+
+    /// [`AppliesTo::accepts`] with what the spool knows without opening the file.
+    pub fn may_accept(&self, modality: &str, body_part: &str, sop_class: &str) -> bool {
+        among(&self.modality, modality)
+            && among(&self.body_part, body_part)
+            && among(&self.sop_class, sop_class)
+    }
+
+    /// Whether [`AppliesTo::accepts`] needs more than the spool knows.
+    pub fn needs_file(&self) -> bool {
+        !self.view.is_empty()
+    }
+}
+
+/// Code strings compare without regard to case and padding (PS3.5 §6.2).
+fn among(allowed: &[String], value: &str) -> bool {
+    allowed.is_empty()
+        || allowed
+            .iter()
+            .any(|allowed| allowed.trim().eq_ignore_ascii_case(value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::Level;
+
+    fn chest() -> AppliesTo {
+        AppliesTo {
+            level: Level::Instance,
+            modality: vec!["DX".to_owned(), "CR".to_owned()],
+            body_part: vec!["CHEST".to_owned()],
+            view: vec!["PA".to_owned()],
+            sop_class: Vec::new(),
+            min_instances: 1,
+        }
+    }
+
+    #[test]
+    fn every_stated_condition_must_hold() {
+        let film = Attributes {
+            modality: "DX".to_owned(),
+            body_part: "CHEST".to_owned(),
+            view: "PA".to_owned(),
+            sop_class: "1.2".to_owned(),
+        };
+        assert!(chest().accepts(&film));
+        for other in [
+            Attributes {
+                modality: "CT".to_owned(),
+                ..film.clone()
+            },
+            Attributes {
+                body_part: String::new(),
+                ..film.clone()
+            },
+            Attributes {
+                view: "LL".to_owned(),
+                ..film.clone()
+            },
+        ] {
+            assert!(!chest().accepts(&other), "{other:?}");
+        }
+    }
+}

@@ -1,0 +1,332 @@
+//! THE order: stable study → models → tensors → numbers → findings → messages owed.
+//!
+//! Loop 2. It wakes up when instances arrived or a study may have become complete, and works on a
+//! bounded number of studies. Safe to repeat at any point: until [`Ledger::finish`] nothing is
+//! forgotten, and ids are derived, so a second run owes nothing new. No other file knows the order.
+
+mod examine;
+mod report;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Timestamp;
+use crate::dicom::uid::StudyInstanceUid;
+use crate::durable::database::DatabaseError;
+use crate::findings::Outcome;
+use crate::findings::identity::instance_set_digest;
+use crate::inference::Engine;
+use crate::ledger::{Ledger, Revision};
+use crate::model::Package;
+use crate::pixel::Limits;
+use crate::refusal::Refusal;
+use crate::retry::Backoff;
+use crate::spool::{Entry, Spool, StudyEntries};
+use crate::study::{Assembler, StableStudy};
+use crate::telemetry::Metrics;
+
+pub use report::MessageConfig;
+
+/// Looks at the spool at least this often: a lost wake-up costs no more.
+const IDLE: Duration = Duration::from_secs(1);
+/// Arrivals are taken note of in groups, so that the ledger's syncs do not slow the receivers down.
+const GATHER: Duration = Duration::from_millis(50);
+/// Between attempts at a study that could not be finished.
+const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
+
+/// A model being served.
+#[derive(Clone)]
+pub struct Served {
+    /// Manifest and files.
+    pub package: Arc<Package>,
+    /// Its engine.
+    pub engine: Engine,
+}
+
+/// What the pipeline works with.
+pub struct Pipeline {
+    /// Accepted instances.
+    pub spool: Spool,
+    /// What became of them.
+    pub ledger: Ledger,
+    /// Models in order of name.
+    pub models: Vec<Served>,
+    /// How studies are completed and retried.
+    pub study: crate::study::Config,
+    /// What messages may say.
+    pub message: MessageConfig,
+    /// Bounds of decoding.
+    pub limits: Limits,
+    /// Decoders at the same time.
+    pub decoders: Arc<Semaphore>,
+    /// What runs the models.
+    pub runtime: crate::findings::event::RuntimeFacts,
+    /// Rung when something was put into the outbox.
+    pub outbox_wake: Arc<Notify>,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Studies between "complete" and "finished".
+#[derive(Default)]
+struct Work {
+    waiting: VecDeque<StableStudy>,
+    deferred: Vec<(Timestamp, StableStudy, u32)>,
+    running: HashSet<StudyInstanceUid>,
+    tasks: JoinSet<(StableStudy, Result<(), DatabaseError>)>,
+    failures: u32,
+}
+
+impl Pipeline {
+    /// Runs until `stop`; studies in hand are finished first.
+    pub async fn run(
+        self: Arc<Self>,
+        mut wake: mpsc::Receiver<StudyInstanceUid>,
+        stop: CancellationToken,
+    ) {
+        let mut assembler = Assembler::new(self.study.clone());
+        let mut arrivals: Vec<Arc<Entry>> = Vec::new();
+        let mut work = Work::default();
+        while !stop.is_cancelled() {
+            arrivals.extend(self.spool.take_arrivals());
+            self.take_note(&mut assembler, &mut arrivals).await;
+            let now = Timestamp::now();
+            work.admit(assembler.take_stable(now), now);
+            self.start(&mut work);
+            self.metrics
+                .studies_open
+                .set(count(assembler.open_studies()));
+            self.metrics
+                .studies_in_work
+                .set(count(work.running.len() + work.waiting.len()));
+            let next = assembler
+                .next_decision(now)
+                .into_iter()
+                .chain(work.next_attempt())
+                .min();
+            let wait = next.map_or(IDLE, |at| at.since(now).min(IDLE));
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = tokio::time::sleep(wait) => {}
+                Some(_) = wake.recv() => {
+                    tokio::time::sleep(GATHER.min(wait)).await;
+                    while wake.try_recv().is_ok() {}
+                }
+                Some(ended) = work.tasks.join_next() => self.ended(&mut work, ended),
+            }
+        }
+        while let Some(ended) = work.tasks.join_next().await {
+            self.ended(&mut work, ended);
+        }
+    }
+
+    /// Tells ledger and assembler of new entries; on failure they are kept for the next look.
+    async fn take_note(&self, assembler: &mut Assembler, arrivals: &mut Vec<Arc<Entry>>) {
+        if arrivals.is_empty() {
+            return;
+        }
+        match self.ledger.received(arrivals.clone()).await {
+            Ok(handled) => {
+                for entry in arrivals
+                    .drain(..)
+                    .filter(|entry| !handled.contains(&entry.id))
+                {
+                    assembler.observe(&entry);
+                }
+            }
+            Err(err) => tracing::error!(error = %err, "the ledger cannot be written; studies wait"),
+        }
+    }
+
+    fn start(self: &Arc<Self>, work: &mut Work) {
+        let mut held = VecDeque::new();
+        while work.running.len() < self.study.concurrency.max(1) {
+            let Some(study) = work.waiting.pop_front() else {
+                break;
+            };
+            // A late instance can complete a study again while its first revision is in hand.
+            if work.running.contains(&study.uid) {
+                held.push_back(study);
+                continue;
+            }
+            work.running.insert(study.uid.clone());
+            let pipeline = Arc::clone(self);
+            work.tasks.spawn(async move {
+                let outcome = pipeline.process(&study).await;
+                (study, outcome)
+            });
+        }
+        held.append(&mut work.waiting);
+        work.waiting = held;
+    }
+
+    fn ended(
+        &self,
+        work: &mut Work,
+        ended: Result<(StableStudy, Result<(), DatabaseError>), tokio::task::JoinError>,
+    ) {
+        match ended {
+            Ok((study, outcome)) => {
+                work.running.remove(&study.uid);
+                match outcome {
+                    Ok(()) => work.failures = 0,
+                    Err(err) => {
+                        let delay = ATTEMPTS.jittered(work.failures);
+                        work.failures = work.failures.saturating_add(1);
+                        tracing::warn!(error = %err, ?delay, "study deferred");
+                        work.deferred
+                            .push((Timestamp::now() + delay, study, work.failures));
+                    }
+                }
+            }
+            // `process` runs its parts in tasks that catch panics; one here is a broken assumption,
+            // and the study is found again at the next start.
+            Err(err) => tracing::error!(error = %err, "a study's task ended by itself"),
+        }
+    }
+
+    /// Turns one stable study into messages owed to the broker.
+    async fn process(self: &Arc<Self>, study: &StableStudy) -> Result<(), DatabaseError> {
+        let StudyEntries {
+            current: entries,
+            others,
+        } = self.spool.study(&study.uid);
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let digest = instance_set_digest(
+            entries
+                .iter()
+                .map(|entry| (entry.arrival.sop_instance.as_str(), &entry.digest)),
+        );
+        let prior = self.ledger.prior(&study.uid).await?;
+        // Counted before the work: a study that kills the process is found out by its count.
+        let attempt = self.ledger.begin_attempt(&study.uid, &digest).await?;
+        let examined = if attempt > self.study.max_attempts {
+            examine::Examined::given_up(
+                &entries,
+                Refusal::new(
+                    "study-failed-repeatedly",
+                    format!(
+                        "{} attempts at this set of instances did not end",
+                        attempt - 1
+                    ),
+                ),
+            )
+        } else {
+            examine::examine(self, &entries).await
+        };
+        let facts = report::facts(
+            self,
+            study,
+            &entries,
+            others.len(),
+            &digest,
+            &prior,
+            &examined,
+        );
+        let messages = report::messages(self, &facts, &prior, &examined);
+        let revision = Revision {
+            study: study.uid.clone(),
+            number: prior.revision + 1,
+            digest: digest.clone(),
+            method: study.method.as_str().to_owned(),
+            first_received: study.first,
+            last_received: study.last,
+            complete_at: study.complete_at,
+            finished_at: Timestamp::now(),
+            instances: report::instances(&entries, &others, &examined),
+            messages,
+        };
+        // From here the findings are the outbox's concern, and the instances are spent.
+        if let Err(err) = self.ledger.finish(revision).await {
+            // The disk's fault, not the study's.
+            let _ = self.ledger.withdraw_attempt(&study.uid, &digest).await;
+            return Err(err);
+        }
+        self.outbox_wake.notify_one();
+        self.count(study, prior.revision, &examined);
+        if attempt > self.study.max_attempts {
+            self.set_aside(&entries).await;
+        }
+        Ok(())
+    }
+
+    async fn set_aside(&self, entries: &[Arc<Entry>]) {
+        for entry in entries {
+            let (spool, id) = (self.spool.clone(), entry.id);
+            let moved = tokio::task::spawn_blocking(move || {
+                spool.quarantine(id, "study-failed-repeatedly: see the failed message")
+            });
+            match moved.await {
+                Ok(Ok(())) => self
+                    .metrics
+                    .quarantined_instances_total
+                    .with_label_values(&["study-failed-repeatedly"])
+                    .inc(),
+                Ok(Err(err)) => tracing::warn!(entry = %entry.id, error = %err, "not quarantined"),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn count(&self, study: &StableStudy, prior: u32, examined: &examine::Examined) {
+        let metrics = &self.metrics;
+        metrics
+            .studies_completed_total
+            .with_label_values(&[study.method.as_str()])
+            .inc();
+        if prior > 0 {
+            metrics.study_revisions_total.inc();
+        }
+        let waited = Timestamp::now().since(study.last).as_secs_f64();
+        for run in &examined.runs {
+            let name = run
+                .model
+                .as_ref()
+                .map_or("", |model| &model.package.manifest.name);
+            metrics
+                .outcomes_total
+                .with_label_values(&[name, run.outcome.as_str()])
+                .inc();
+            metrics
+                .time_to_finding_seconds
+                .with_label_values(&[name])
+                .observe(waited);
+            if let Outcome::Failed(refusal) = &run.outcome {
+                tracing::warn!(model = name, code = refusal.code, "study failed");
+            }
+        }
+        for instance in examined.instances.values() {
+            if let Some(code) = instance.refusal {
+                metrics.refusals_total.with_label_values(&[code]).inc();
+            }
+        }
+    }
+}
+
+impl Work {
+    fn admit(&mut self, stable: Vec<StableStudy>, now: Timestamp) {
+        self.waiting.extend(stable);
+        let (ready, later) = std::mem::take(&mut self.deferred)
+            .into_iter()
+            .partition(|(at, _, _)| *at <= now);
+        self.deferred = later;
+        let ready: Vec<(Timestamp, StableStudy, u32)> = ready;
+        self.waiting
+            .extend(ready.into_iter().map(|(_, study, _)| study));
+    }
+
+    fn next_attempt(&self) -> Option<Timestamp> {
+        self.deferred.iter().map(|(at, _, _)| *at).min()
+    }
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,269 @@
+//! One frame to one tensor, as a manifest describes it.
+//!
+//! The order is fixed and is the order in which training code does it: values of the wanted stage,
+//! channels, fit and resample, `scale`, `mean` and `std`, type and axes.
+
+use half::f16;
+
+use super::render::{Grid, render};
+use super::resize::resize;
+use super::{Frames, Limits, Refusal};
+use crate::dicom::dataset::DicomFile;
+use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
+use crate::model::tensor::{Tensor, TensorData};
+
+/// Prepares frame `frame` (from 0) of `file` for a model. The tensor has no batch axis: channels,
+/// rows, columns for NCHW and rows, columns, channels for NHWC.
+///
+/// Channels: colour becomes one channel by Rec. 601 luma (Pillow's `L`), monochrome becomes three
+/// by repetition. `uint8` rounds to the nearest and saturates.
+///
+/// # Errors
+/// A [`Refusal`] when the values cannot be trusted, and `model-input` when `spec` asks for the
+/// impossible.
+pub fn prepare(
+    file: &DicomFile,
+    frame: usize,
+    spec: &ImageSpec,
+    limits: &Limits,
+) -> Result<Tensor, Refusal> {
+    check(spec)?;
+    let frames = Frames::open(file, limits)?;
+    let grid = render(&frames, frame, spec.value, spec.window)?;
+    let grid = with_channels(grid, spec.channels);
+    let mut grid = fit(grid, spec);
+    normalise(&mut grid, spec);
+    if grid.values.iter().any(|value| !value.is_finite()) {
+        return Err(Refusal::new(
+            "values-not-finite",
+            "an input value is infinite or not a number",
+        ));
+    }
+    Ok(tensor(grid, spec))
+}
+
+fn check(spec: &ImageSpec) -> Result<(), Refusal> {
+    let fits = |values: &[f32]| values.is_empty() || values.len() == spec.channels;
+    if spec.rows == 0
+        || spec.columns == 0
+        || !matches!(spec.channels, 1 | 3)
+        || !matches!(spec.layout, Layout::Nchw | Layout::Nhwc)
+        || !fits(&spec.mean)
+        || !fits(&spec.std)
+        || spec.std.contains(&0.0)
+    {
+        return Err(Refusal::new(
+            "model-input",
+            "the model's input is no image of one or three channels",
+        ));
+    }
+    Ok(())
+}
+
+fn with_channels(grid: Grid, channels: usize) -> Grid {
+    let values = match (grid.channels, channels) {
+        (1, 3) => grid.values.iter().flat_map(|v| [*v; 3]).collect(),
+        (3, 1) => grid
+            .values
+            .as_chunks::<3>()
+            .0
+            .iter()
+            .map(|[r, g, b]| 0.299 * r + 0.587 * g + 0.114 * b)
+            .collect(),
+        _ => return grid,
+    };
+    Grid {
+        channels,
+        values,
+        ..grid
+    }
+}
+
+fn fit(grid: Grid, spec: &ImageSpec) -> Grid {
+    let (rows, columns) = (spec.rows, spec.columns);
+    let by_rows = rows as f64 / grid.rows as f64;
+    let by_columns = columns as f64 / grid.columns as f64;
+    match spec.fit {
+        Fit::Stretch => resize(grid, rows, columns, spec.interpolation),
+        Fit::Letterbox => {
+            let scale = by_rows.min(by_columns);
+            let inner = |size: usize, limit: usize| {
+                ((size as f64 * scale).round() as usize).clamp(1, limit)
+            };
+            let (r, c) = (inner(grid.rows, rows), inner(grid.columns, columns));
+            let top = (rows - r) / 2;
+            let left = (columns - c) / 2;
+            let inside = resize(grid, r, c, spec.interpolation);
+            place(&inside, rows, columns, (top, left), (0, 0), spec.pad)
+        }
+        Fit::Crop => {
+            // The shorter side fits exactly and the longer is truncated, as torchvision does it.
+            let scale = by_rows.max(by_columns);
+            let outer =
+                |size: usize, limit: usize| ((size as f64 * scale + 1e-9) as usize).max(limit);
+            let (r, c) = (outer(grid.rows, rows), outer(grid.columns, columns));
+            let from = (half_even(r - rows), half_even(c - columns));
+            let whole = resize(grid, r, c, spec.interpolation);
+            place(&whole, rows, columns, (0, 0), from, spec.pad)
+        }
+    }
+}
+
+/// Half of `n`, a half rounded to the even neighbour, as Python's `round` does.
+fn half_even(n: usize) -> usize {
+    (n as f64 / 2.0).round_ties_even() as usize
+}
+
+/// Copies `grid` from `from` into an area of `rows` × `columns` at `at`; the rest is `pad`.
+fn place(
+    grid: &Grid,
+    rows: usize,
+    columns: usize,
+    at: (usize, usize),
+    from: (usize, usize),
+    pad: f32,
+) -> Grid {
+    let channels = grid.channels;
+    let mut values = vec![pad; rows * columns * channels];
+    let source = grid
+        .values
+        .chunks_exact(grid.columns * channels)
+        .skip(from.0);
+    let target = values.chunks_exact_mut(columns * channels).skip(at.0);
+    for (to, row) in target.zip(source) {
+        let to = to.iter_mut().skip(at.1 * channels);
+        for (to, value) in to.zip(row.iter().skip(from.1 * channels)) {
+            *to = *value;
+        }
+    }
+    Grid {
+        rows,
+        columns,
+        channels,
+        values,
+    }
+}
+
+fn normalise(grid: &mut Grid, spec: &ImageSpec) {
+    for pixel in grid.values.chunks_exact_mut(spec.channels) {
+        for (channel, value) in pixel.iter_mut().enumerate() {
+            *value *= spec.scale;
+            if let Some(mean) = spec.mean.get(channel) {
+                *value -= mean;
+            }
+            if let Some(std) = spec.std.get(channel) {
+                *value /= std;
+            }
+        }
+    }
+}
+
+fn tensor(grid: Grid, spec: &ImageSpec) -> Tensor {
+    let Grid {
+        rows,
+        columns,
+        channels,
+        values,
+    } = grid;
+    let (shape, values) = if spec.layout == Layout::Nchw {
+        let planes = (0..channels)
+            .flat_map(|channel| values.iter().skip(channel).step_by(channels).copied())
+            .collect();
+        (vec![channels, rows, columns], planes)
+    } else {
+        (vec![rows, columns, channels], values)
+    };
+    let data = match spec.dtype {
+        DType::Float32 => TensorData::F32(values),
+        DType::Float16 => TensorData::F16(values.into_iter().map(f16::from_f32).collect()),
+        // The cast saturates.
+        DType::Uint8 => TensorData::U8(values.into_iter().map(|v| v.round() as u8).collect()),
+    };
+    Tensor { shape, data }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::{Interpolation, ValueSpace};
+
+    fn spec(fit: Fit, rows: usize, columns: usize) -> ImageSpec {
+        ImageSpec {
+            layout: Layout::Nchw,
+            dtype: DType::Float32,
+            rows,
+            columns,
+            channels: 1,
+            value: ValueSpace::Voi,
+            window: None,
+            fit,
+            interpolation: Interpolation::Nearest,
+            pad: -1.0,
+            scale: 1.0,
+            mean: Vec::new(),
+            std: Vec::new(),
+        }
+    }
+
+    fn grid(rows: usize, columns: usize) -> Grid {
+        Grid {
+            rows,
+            columns,
+            channels: 1,
+            values: (0..rows * columns).map(|v| v as f32).collect(),
+        }
+    }
+
+    #[test]
+    fn a_letterbox_pads_the_shorter_side_evenly() {
+        let out = fit(grid(2, 4), &spec(Fit::Letterbox, 4, 4));
+        assert_eq!(out.values[..4], [-1.0; 4]);
+        assert_eq!(out.values[4..12], [0., 1., 2., 3., 4., 5., 6., 7.]);
+        assert_eq!(out.values[12..], [-1.0; 4]);
+    }
+
+    #[test]
+    fn a_crop_takes_the_centre() {
+        let out = fit(grid(2, 6), &spec(Fit::Crop, 2, 2));
+        assert_eq!(out.values, [2.0, 3.0, 8.0, 9.0]);
+    }
+
+    #[test]
+    fn planes_and_types_follow_the_manifest() {
+        let image = Grid {
+            rows: 1,
+            columns: 2,
+            channels: 3,
+            values: vec![0.0, 0.5, 1.0, 0.25, 0.75, 2.0],
+        };
+        let mut want = spec(Fit::Stretch, 1, 2);
+        want.channels = 3;
+        want.scale = 255.0;
+        want.dtype = DType::Uint8;
+        let mut scaled = image.clone();
+        normalise(&mut scaled, &want);
+        let out = tensor(scaled, &want);
+        assert_eq!(out.shape, [3, 1, 2]);
+        assert_eq!(out.data, TensorData::U8(vec![0, 64, 128, 191, 255, 255]));
+        want.layout = Layout::Nhwc;
+        want.dtype = DType::Float16;
+        assert_eq!(tensor(image, &want).shape, [1, 2, 3]);
+    }
+
+    #[test]
+    fn mean_and_std_apply_per_channel() {
+        let mut image = Grid {
+            rows: 1,
+            columns: 1,
+            channels: 3,
+            values: vec![1.0, 1.0, 1.0],
+        };
+        let mut want = spec(Fit::Stretch, 1, 1);
+        want.channels = 3;
+        want.mean = vec![0.0, 0.5, 1.0];
+        want.std = vec![2.0, 0.5, 1.0];
+        normalise(&mut image, &want);
+        assert_eq!(image.values, [0.5, 1.0, 0.0]);
+    }
+}

@@ -1,0 +1,105 @@
+//! One frame at one stage: the values a model or a person asks for, as floats on a grid.
+
+use dicom::dictionary_std::tags;
+
+use super::colour::{Rgb, to_rgb};
+use super::modality::Modality;
+use super::voi::{Function, Voi};
+use super::{Frames, Photometric, Refusal};
+use crate::dicom::dataset::DataSet;
+use crate::model::manifest::{ValueSpace, Window};
+
+/// Values of one frame: rows × columns × channels, interleaved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Grid {
+    /// Rows.
+    pub rows: usize,
+    /// Columns.
+    pub columns: usize,
+    /// 1, or 3 for red, green and blue.
+    pub channels: usize,
+    /// The values.
+    pub values: Vec<f32>,
+}
+
+/// Renders frame `index` (from 0) of `frames`.
+///
+/// Monochrome: stored values, modality values, or with [`ValueSpace::Voi`] or a `window` of one's
+/// own 0 to 1 with white as 1, so that MONOCHROME1 is inverted there and only there. `window`
+/// replaces the file's and is a plain ramp from `center - width / 2` to `center + width / 2`.
+///
+/// Colour: RGB in the range of the samples, or 0 to 1 for [`ValueSpace::Voi`]; a window does not
+/// apply to it.
+///
+/// # Errors
+/// A [`Refusal`] when the frame or a transformation cannot be trusted.
+pub fn render(
+    frames: &Frames<'_>,
+    index: usize,
+    space: ValueSpace,
+    window: Option<Window>,
+) -> Result<Grid, Refusal> {
+    let image = frames.decode(index)?;
+    let layout = frames.layout();
+    let data_set = frames.data_set();
+    let (channels, values) = if image.photometric.is_monochrome() {
+        let modality = match space {
+            ValueSpace::Stored if window.is_none() => Modality::Identity,
+            _ => Modality::of(data_set, index, layout)?,
+        };
+        let mut values = modality.apply(&image.data)?;
+        let voi = match (window, space) {
+            (Some(window), _) => Some(own_window(window)?),
+            (None, ValueSpace::Voi) => Some(Voi::of(data_set, index, layout, &modality)?),
+            (None, ValueSpace::Stored | ValueSpace::Modality) => None,
+        };
+        if let Some(voi) = voi {
+            voi.apply(&mut values);
+            if is_inverted(data_set, image.photometric) {
+                for value in &mut values {
+                    *value = 1.0 - *value;
+                }
+            }
+        }
+        (1, values)
+    } else {
+        let Rgb {
+            mut values,
+            maximum,
+        } = to_rgb(&image, data_set, layout.bits_stored)?;
+        if space == ValueSpace::Voi {
+            for value in &mut values {
+                *value /= maximum;
+            }
+        }
+        (3, values)
+    };
+    Ok(Grid {
+        rows: image.rows,
+        columns: image.columns,
+        channels,
+        values,
+    })
+}
+
+fn own_window(window: Window) -> Result<Voi, Refusal> {
+    let Window { center, width } = window;
+    if !center.is_finite() || !width.is_finite() || width <= 0.0 {
+        return Err(Refusal::new(
+            "window-invalid",
+            "the model's window has no width",
+        ));
+    }
+    Ok(Voi::Window {
+        center,
+        width,
+        function: Function::LinearExact,
+    })
+}
+
+/// Whether low values are to be shown bright: MONOCHROME1, or an inverse Presentation LUT Shape,
+/// which goes with it (PS3.3 C.8.11.3.1.2) and does not invert a second time.
+fn is_inverted(data_set: &DataSet, photometric: Photometric) -> bool {
+    photometric == Photometric::Monochrome1
+        || data_set.str(tags::PRESENTATION_LUT_SHAPE).as_deref() == Some("INVERSE")
+}

@@ -1,0 +1,217 @@
+//! One association from its acceptance to its end: messages come in, each gets its response.
+//!
+//! Messages are answered one after the other (an asynchronous operations window is not negotiated), so
+//! a slow disk slows the sender down instead of filling memory.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::Shared;
+use super::interruption::Interruption;
+use super::negotiation::{Context, Titles};
+use super::pdu_stream::{PduStream, Pdv};
+use crate::dicom::command::{Command, CommandField, MAX_COMMAND_LENGTH};
+use crate::dicom::{Status, Uid};
+
+/// How long an idle peer may take to release the association by itself once we drain. A sender that just
+/// got its last response releases within this time and never notices the shutdown.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+/// What an association did, for the one log line at its end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub(super) stored: u64,
+    pub(super) refused: u64,
+    pub(super) echoes: u64,
+    pub(super) bytes: u64,
+}
+
+/// An established association.
+pub(super) struct Association<'a, S> {
+    pub(super) stream: &'a mut PduStream<S>,
+    pub(super) shared: &'a Shared,
+    pub(super) peer: IpAddr,
+    pub(super) titles: &'a Titles,
+    pub(super) contexts: &'a HashMap<u8, Context>,
+    pub(super) peer_max_pdu_length: u32,
+    /// Receive block kept between instances.
+    pub(super) block: Option<Vec<u8>>,
+    pub(super) tally: Tally,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
+    /// Serves messages until something ends the association, and says what.
+    pub(super) async fn serve(&mut self) -> Interruption {
+        loop {
+            if let Err(interruption) = self.serve_message().await {
+                return interruption;
+            }
+        }
+    }
+
+    async fn serve_message(&mut self) -> Result<(), Interruption> {
+        let shared = self.shared;
+        tokio::select! {
+            biased;
+            () = shared.draining.cancelled() => {
+                self.stream.wait_for_message(FAREWELL).await.map_err(|interruption| match interruption {
+                    Interruption::TimedOut(_) => Interruption::Draining,
+                    other => other,
+                })?;
+                // Only the end of the association is still listened to.
+                self.stream.next_pdv().await?;
+                return Err(Interruption::Draining);
+            }
+            waited = self.stream.wait_for_message(shared.config.idle_timeout.get()) => waited?,
+        }
+        let (id, request) = self.read_command().await?;
+        let contexts = self.contexts;
+        let context = contexts
+            .get(&id)
+            .ok_or(Interruption::PresentationContext(id))?;
+        match request.field {
+            CommandField::C_STORE if request.message_id.is_some() => {
+                self.store(id, context, &request).await
+            }
+            CommandField::C_ECHO if request.message_id.is_some() => self.echo(id, &request).await,
+            // There is nothing to cancel, and a C-CANCEL has no response (PS3.7 9.3.2.3).
+            CommandField::C_CANCEL => self.discard_if_present(id, &request).await,
+            field if field.has_response() && request.message_id.is_some() => {
+                self.discard_if_present(id, &request).await?;
+                let status = Status::UNRECOGNIZED_OPERATION;
+                self.respond(id, &request, status, Some("operation not supported"))
+                    .await
+            }
+            field => Err(Interruption::Unanswerable(field.0)),
+        }
+    }
+
+    /// Collects the fragments of a command set, which all have one presentation context.
+    async fn read_command(&mut self) -> Result<(u8, Command), Interruption> {
+        let mut bytes = Vec::new();
+        let mut context = None;
+        loop {
+            let pdv = self.stream.next_pdv().await?;
+            if !pdv.command {
+                return Err(Interruption::FragmentKind);
+            }
+            let id = *context.get_or_insert(pdv.context);
+            if id != pdv.context || !self.contexts.contains_key(&id) {
+                return Err(Interruption::PresentationContext(pdv.context));
+            }
+            while self
+                .stream
+                .take_fragment(&mut bytes, MAX_COMMAND_LENGTH + 1)
+                .await?
+                > 0
+            {}
+            if bytes.len() > MAX_COMMAND_LENGTH {
+                return Err(Interruption::CommandTooLong);
+            }
+            if pdv.last {
+                return Ok((id, Command::decode(&bytes).map_err(Interruption::Command)?));
+            }
+        }
+    }
+
+    /// C-ECHO (PS3.4 Annex A). Answered on any accepted context, as senders exist that use the first
+    /// one they have.
+    async fn echo(&mut self, id: u8, request: &Command) -> Result<(), Interruption> {
+        self.discard_if_present(id, request).await?;
+        self.tally.echoes += 1;
+        self.respond(id, request, Status::SUCCESS, None).await
+    }
+
+    /// Sends the response to a request. UIDs of the request are repeated only when they are UIDs.
+    pub(super) async fn respond(
+        &mut self,
+        id: u8,
+        request: &Command,
+        status: Status,
+        comment: Option<&'static str>,
+    ) -> Result<(), Interruption> {
+        let valid = |uid: &Option<String>| uid.clone().filter(|uid| Uid::parse(uid).is_ok());
+        let response = Command {
+            responded_to: request.message_id,
+            affected_sop_class: valid(&request.affected_sop_class),
+            affected_sop_instance: valid(&request.affected_sop_instance),
+            status: Some(status),
+            error_comment: comment.map(str::to_owned),
+            ..Command::new(request.field.response())
+        };
+        let command = match request.field {
+            CommandField::C_STORE => "c-store",
+            CommandField::C_ECHO => "c-echo",
+            _ => "other",
+        };
+        self.shared
+            .metrics
+            .dimse_requests_total
+            .with_label_values(&[command, &status.to_string()])
+            .inc();
+        self.stream
+            .send_command(id, &response.encode(), self.peer_max_pdu_length)
+            .await
+    }
+
+    /// The next fragment of the data set that belongs to the command on context `id`.
+    pub(super) async fn next_data_pdv(&mut self, id: u8) -> Result<Pdv, Interruption> {
+        let pdv = self.stream.next_pdv().await?;
+        if pdv.command {
+            return Err(Interruption::FragmentKind);
+        }
+        if pdv.context != id {
+            return Err(Interruption::PresentationContext(pdv.context));
+        }
+        Ok(pdv)
+    }
+
+    /// Reads a refused data set to its end, starting with the fragment `current` if one is being read.
+    /// The peer would not see our response before it has sent everything.
+    ///
+    /// # Errors
+    /// Also when the data set is longer than any we would have stored.
+    pub(super) async fn discard_data_set(
+        &mut self,
+        id: u8,
+        current: Option<Pdv>,
+    ) -> Result<(), Interruption> {
+        let mut allowed = self.shared.config.max_instance_bytes.bytes();
+        let mut pdv = match current {
+            Some(pdv) => pdv,
+            None => self.next_data_pdv(id).await?,
+        };
+        loop {
+            loop {
+                let count = u64::try_from(self.stream.skip_fragment().await?).unwrap_or(u64::MAX);
+                if count == 0 {
+                    break;
+                }
+                self.count_bytes(count);
+                allowed = allowed
+                    .checked_sub(count)
+                    .ok_or(Interruption::EndlessDataSet)?;
+            }
+            if pdv.last {
+                return Ok(());
+            }
+            pdv = self.next_data_pdv(id).await?;
+        }
+    }
+
+    pub(super) fn count_bytes(&mut self, count: u64) {
+        self.tally.bytes += count;
+        self.shared.metrics.received_bytes_total.inc_by(count);
+    }
+
+    async fn discard_if_present(&mut self, id: u8, request: &Command) -> Result<(), Interruption> {
+        if request.has_data_set() {
+            self.discard_data_set(id, None).await
+        } else {
+            Ok(())
+        }
+    }
+}

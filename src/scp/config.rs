@@ -1,0 +1,179 @@
+//! What an operator can set about the DICOM listener (`[dicom]` in the configuration).
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::dicom::AeTitle;
+use crate::units::{ByteSize, HumanDuration};
+
+/// Smallest maximum PDU length that leaves room for one sensible fragment; also the smallest that
+/// common senders obey.
+const MIN_PDU_LENGTH: u32 = 4096;
+
+/// Largest maximum PDU length worth offering: beyond it nothing gets faster.
+const MAX_PDU_LENGTH: u32 = 16 << 20;
+
+/// Settings of the DICOM listener.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port to listen on; port 0 lets the system choose.
+    pub bind: SocketAddr,
+    /// Our Application Entity title.
+    pub ae_title: AeTitle,
+    /// Calling AE titles that may connect. Empty: any.
+    pub calling_ae_titles: Vec<AeTitle>,
+    /// Accept associations that call another title than ours.
+    pub accept_any_called_ae_title: bool,
+    /// Associations at the same time; one more is rejected as transient (local limit exceeded).
+    pub max_associations: usize,
+    /// Associations at the same time from one address.
+    pub max_associations_per_peer: usize,
+    /// Maximum PDU length we offer, in bytes. 131072 is the most that DCMTK senders use.
+    pub max_pdu_length: u32,
+    /// Time from the TCP connection to a complete association request, and from our last word to the
+    /// peer's closing of the connection (the ARTIM timer, PS3.8 9.1.5).
+    pub artim_timeout: HumanDuration,
+    /// Longest pause between two messages of an association.
+    pub idle_timeout: HumanDuration,
+    /// Within a message: the time in which the next kilobyte must arrive, and in which the peer must
+    /// take our response.
+    pub pdu_timeout: HumanDuration,
+    /// Largest data set we store. A larger one is refused, the association goes on.
+    pub max_instance_bytes: ByteSize,
+    /// What to do with SOP classes that DICOM did not register.
+    pub private_sop_classes: PrivateSopClasses,
+}
+
+/// Policy for SOP classes outside DICOM's own root, whose purpose their UID does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrivateSopClasses {
+    /// Accept and keep such instances. They are never decoded.
+    Store,
+    /// Do not accept their presentation contexts.
+    Reject,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 11112)),
+            ae_title: AeTitle::gateway(),
+            calling_ae_titles: Vec::new(),
+            accept_any_called_ae_title: true,
+            max_associations: 64,
+            max_associations_per_peer: 32,
+            max_pdu_length: 131_072,
+            artim_timeout: HumanDuration::from_secs(30),
+            idle_timeout: HumanDuration::from_secs(120),
+            pdu_timeout: HumanDuration::from_secs(60),
+            max_instance_bytes: ByteSize(4 << 30),
+            private_sop_classes: PrivateSopClasses::Store,
+        }
+    }
+}
+
+/// A setting that cannot be used. `key` is relative to the section of the listener.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{key}: {reason}")]
+pub struct ConfigError {
+    /// The key, for example `max_pdu_length`.
+    pub key: &'static str,
+    /// What is wrong with its value, for people.
+    pub reason: String,
+}
+
+impl Config {
+    /// Checks what the types cannot: ranges and zeros.
+    ///
+    /// # Errors
+    /// The first [`ConfigError`] found; its message names the key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let error = |key, reason: String| Err(ConfigError { key, reason });
+        if !(MIN_PDU_LENGTH..=MAX_PDU_LENGTH).contains(&self.max_pdu_length) {
+            return error(
+                "max_pdu_length",
+                format!(
+                    "must be between {MIN_PDU_LENGTH} and {MAX_PDU_LENGTH} bytes, is {}",
+                    self.max_pdu_length
+                ),
+            );
+        }
+        for (key, value) in [
+            ("max_associations", self.max_associations),
+            ("max_associations_per_peer", self.max_associations_per_peer),
+        ] {
+            if value == 0 {
+                return error(key, "must be at least 1".into());
+            }
+        }
+        for (key, value) in [
+            ("artim_timeout", self.artim_timeout),
+            ("idle_timeout", self.idle_timeout),
+            ("pdu_timeout", self.pdu_timeout),
+        ] {
+            if value.get().is_zero() {
+                return error(key, "must be longer than zero".into());
+            }
+        }
+        if self.max_instance_bytes.bytes() == 0 {
+            return error("max_instance_bytes", "must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_valid_and_travel_through_toml() {
+        let config = Config::default();
+        config.validate().unwrap();
+        let text = toml::to_string(&config).unwrap();
+        assert!(text.contains("bind = \"0.0.0.0:11112\""), "{text}");
+        assert_eq!(toml::from_str::<Config>(&text).unwrap(), config);
+        assert_eq!(toml::from_str::<Config>("").unwrap(), config);
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_that_names_it() {
+        let error = toml::from_str::<Config>("max_pdu = 1").unwrap_err();
+        assert!(error.to_string().contains("max_pdu"), "{error}");
+    }
+
+    #[test]
+    fn a_numeric_looking_ae_title_stays_text() {
+        let config: Config = toml::from_str("ae_title = \"0012\"").unwrap();
+        assert_eq!(config.ae_title.as_str(), "0012");
+    }
+
+    #[test]
+    fn an_ae_title_that_breaks_the_rules_is_refused_with_its_key() {
+        let error = toml::from_str::<Config>("calling_ae_titles = [\"A\\\\B\"]").unwrap_err();
+        assert!(error.to_string().contains("calling_ae_titles"), "{error}");
+    }
+
+    #[test]
+    fn values_that_cannot_work_are_refused_with_their_key() {
+        let check = |change: fn(&mut Config), key: &str| {
+            let mut config = Config::default();
+            change(&mut config);
+            assert_eq!(config.validate().unwrap_err().key, key);
+        };
+        check(|config| config.max_pdu_length = 0, "max_pdu_length");
+        check(|config| config.max_associations = 0, "max_associations");
+        check(
+            |config| config.idle_timeout = HumanDuration::from_secs(0),
+            "idle_timeout",
+        );
+        check(
+            |config| config.max_instance_bytes = ByteSize(0),
+            "max_instance_bytes",
+        );
+    }
+}

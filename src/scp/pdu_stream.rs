@@ -1,0 +1,569 @@
+//! The upper layer protocol on a byte stream: PDU headers, presentation data values, deadlines.
+//!
+//! dicom-ul reads a P-DATA-TF PDU as a whole and, while it waits for the rest of one, believes any
+//! length its header claims. Data sets are most of what we receive, so they are read here: the
+//! fragments of a presentation data value are copied from the receive buffer straight into the
+//! caller's block, and memory stays the same whatever a peer announces. The small PDUs of association set-up still go
+//! through dicom-ul's types (see `acceptor.rs`).
+//!
+//! Every wait has a deadline, of one of three kinds ([`Clock`]). Within a message the deadline moves
+//! only when a kilobyte has come, so a peer that trickles single bytes cannot hold an association.
+
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout, timeout_at};
+
+use super::interruption::Interruption;
+
+/// Bytes asked from the kernel at a time; more than the largest PDU of common senders.
+const READ_LENGTH: usize = 256 * 1024;
+
+/// Bytes that must arrive within one `pdu_timeout` while a message is coming in.
+const MIN_PROGRESS: usize = 1024;
+
+/// Most bytes read and thrown away while waiting for the peer to close the connection.
+const MAX_LINGER: usize = 64 << 20;
+
+/// PDU types (PS3.8 9.3.1).
+pub(super) const A_ASSOCIATE_RQ: u8 = 0x01;
+const A_ASSOCIATE_AC: u8 = 0x02;
+const A_ASSOCIATE_RJ: u8 = 0x03;
+const P_DATA_TF: u8 = 0x04;
+const A_RELEASE_RQ: u8 = 0x05;
+const A_RELEASE_RP: u8 = 0x06;
+const A_ABORT: u8 = 0x07;
+
+/// Type, reserved byte and length before every PDU's contents.
+const PDU_HEADER: usize = 6;
+
+/// Length, presentation context ID and message control header before every fragment (PS3.8 9.3.5.1).
+const PDV_HEADER: usize = 6;
+
+/// A presentation data value whose fragment has not been read yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pdv {
+    /// Presentation context ID.
+    pub(super) context: u8,
+    /// A fragment of a command set, not of a data set.
+    pub(super) command: bool,
+    /// The last fragment of its command set or data set.
+    pub(super) last: bool,
+}
+
+/// Which deadline the next wait for the peer has.
+#[derive(Debug, Clone, Copy)]
+enum Clock {
+    /// A fixed point in time: association request, waiting for the connection to close.
+    Fixed,
+    /// Between messages; becomes [`Clock::Message`] with the first byte.
+    Idle,
+    /// Within a message: moves on when enough bytes came since it was set.
+    Message {
+        /// Bytes since the deadline was set.
+        progress: usize,
+    },
+}
+
+/// One end of an association's connection.
+#[derive(Debug)]
+pub(super) struct PduStream<S> {
+    stream: S,
+    received: BytesMut,
+    /// Longest P-DATA-TF the peer may send: what we offered.
+    max_pdu_length: u32,
+    /// Bytes of the current P-DATA-TF after the current fragment.
+    pdu_rest: u32,
+    /// Bytes of the current fragment that nobody has taken yet.
+    fragment_rest: u32,
+    pdu_timeout: Duration,
+    clock: Clock,
+    deadline: Instant,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
+    /// Starts with the clock of association set-up: all that comes before the association is
+    /// established must come before `deadline`.
+    pub(super) fn new(
+        stream: S,
+        max_pdu_length: u32,
+        pdu_timeout: Duration,
+        deadline: Instant,
+    ) -> Self {
+        Self {
+            stream,
+            received: BytesMut::new(),
+            max_pdu_length,
+            pdu_rest: 0,
+            fragment_rest: 0,
+            pdu_timeout,
+            clock: Clock::Fixed,
+            deadline,
+        }
+    }
+
+    /// Waits until at least one byte of the next message is here. Cancelling the wait loses nothing.
+    pub(super) async fn wait_for_message(&mut self, longest: Duration) -> Result<(), Interruption> {
+        if self.pdu_rest > 0 || !self.received.is_empty() {
+            self.start_message();
+            return Ok(());
+        }
+        self.clock = Clock::Idle;
+        self.deadline = Instant::now() + longest;
+        self.fill()
+            .await
+            .map_err(|interruption| match interruption {
+                Interruption::Truncated => Interruption::Closed,
+                other => other,
+            })
+    }
+
+    /// Reads the header of the next presentation data value, starting the next PDU where needed.
+    /// The fragment itself must then be taken with [`Self::take_fragment`] until nothing is left.
+    pub(super) async fn next_pdv(&mut self) -> Result<Pdv, Interruption> {
+        // A caller that left a fragment behind has decided not to want it.
+        while self.fragment_rest > 0 {
+            self.skip_fragment().await?;
+        }
+        while self.pdu_rest == 0 {
+            let (kind, length) = self.pdu_header().await?;
+            match kind {
+                P_DATA_TF if length == 0 || length > self.max_pdu_length => {
+                    return Err(Interruption::PduLength { kind, length });
+                }
+                P_DATA_TF => self.pdu_rest = length,
+                A_RELEASE_RQ | A_ABORT if length != 4 => {
+                    return Err(Interruption::PduLength { kind, length });
+                }
+                A_RELEASE_RQ => {
+                    self.take(4).await?;
+                    return Err(Interruption::Released);
+                }
+                A_ABORT => return Err(Interruption::AbortedByPeer),
+                A_ASSOCIATE_RQ | A_ASSOCIATE_AC | A_ASSOCIATE_RJ | A_RELEASE_RP => {
+                    return Err(Interruption::UnexpectedPdu(kind));
+                }
+                _ => return Err(Interruption::UnrecognizedPdu(kind)),
+            }
+        }
+        let rest = self.pdu_rest;
+        if rest < 6 {
+            return Err(Interruption::PdvLength(rest));
+        }
+        let mut header = self.take(PDV_HEADER).await?;
+        let length = header.get_u32();
+        let (context, control) = (header.get_u8(), header.get_u8());
+        if length < 2 || length > rest - 4 {
+            return Err(Interruption::PdvLength(length));
+        }
+        self.fragment_rest = length - 2;
+        self.pdu_rest = rest - 4 - length;
+        Ok(Pdv {
+            context,
+            command: control & 1 != 0,
+            last: control & 2 != 0,
+        })
+    }
+
+    /// Appends bytes of the current fragment to `block`, at most as many as keep it within `limit`
+    /// bytes, and says how many. Zero: the fragment is used up, or the block is full.
+    pub(super) async fn take_fragment(
+        &mut self,
+        block: &mut Vec<u8>,
+        limit: usize,
+    ) -> Result<usize, Interruption> {
+        let room = limit.saturating_sub(block.len());
+        let wanted = room.min(usize::try_from(self.fragment_rest).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if self.received.is_empty() {
+            self.fill().await?;
+        }
+        let count = wanted.min(self.received.len());
+        block.extend_from_slice(self.received.get(..count).unwrap_or_default());
+        self.consume_fragment(count);
+        Ok(count)
+    }
+
+    /// Throws bytes of the current fragment away and says how many; zero at its end.
+    pub(super) async fn skip_fragment(&mut self) -> Result<usize, Interruption> {
+        let wanted = usize::try_from(self.fragment_rest).unwrap_or(usize::MAX);
+        if wanted == 0 {
+            return Ok(0);
+        }
+        if self.received.is_empty() {
+            self.fill().await?;
+        }
+        let count = wanted.min(self.received.len());
+        self.consume_fragment(count);
+        Ok(count)
+    }
+
+    /// Reads type and length of the next PDU.
+    pub(super) async fn pdu_header(&mut self) -> Result<(u8, u32), Interruption> {
+        let closed_between_pdus = self.received.is_empty();
+        let mut header =
+            self.take(PDU_HEADER)
+                .await
+                .map_err(|interruption| match interruption {
+                    Interruption::Truncated if closed_between_pdus && self.received.is_empty() => {
+                        Interruption::Closed
+                    }
+                    other => other,
+                })?;
+        let kind = header.get_u8();
+        header.advance(1);
+        Ok((kind, header.get_u32()))
+    }
+
+    /// Reads exactly `count` bytes. The buffer grows with what arrives, not with `count`.
+    pub(super) async fn take(&mut self, count: usize) -> Result<BytesMut, Interruption> {
+        while self.received.len() < count {
+            self.fill().await?;
+        }
+        Ok(self.received.split_to(count))
+    }
+
+    /// Sends a command set in as many fragments as the peer's maximum PDU length asks for.
+    pub(super) async fn send_command(
+        &mut self,
+        context: u8,
+        command: &[u8],
+        peer_max_pdu_length: u32,
+    ) -> Result<(), Interruption> {
+        // Fragments have an even length (PS3.8 Annex E.2).
+        let room = usize::try_from(peer_max_pdu_length).unwrap_or(usize::MAX);
+        let room = (room.saturating_sub(PDV_HEADER) & !1).max(2);
+        let mut bytes = Vec::with_capacity(command.len() + PDU_HEADER + PDV_HEADER);
+        let mut fragments = command.chunks(room).peekable();
+        while let Some(fragment) = fragments.next() {
+            let length = u32::try_from(fragment.len()).unwrap_or(u32::MAX);
+            bytes.extend_from_slice(&[P_DATA_TF, 0]);
+            bytes.extend_from_slice(&(length + 6).to_be_bytes());
+            bytes.extend_from_slice(&(length + 2).to_be_bytes());
+            bytes.extend_from_slice(&[context, if fragments.peek().is_some() { 1 } else { 3 }]);
+            bytes.extend_from_slice(fragment);
+        }
+        self.send(&bytes).await
+    }
+
+    /// Sends bytes that are already a PDU. The peer has `pdu_timeout` to take them.
+    pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Interruption> {
+        let sending = async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        };
+        match timeout(self.pdu_timeout, sending).await {
+            Ok(result) => result.map_err(Interruption::Io),
+            Err(_) => Err(Interruption::TimedOut("taking a response")),
+        }
+    }
+
+    /// Sends A-RELEASE-RP (PS3.8 9.3.7).
+    pub(super) async fn send_release_response(&mut self) -> Result<(), Interruption> {
+        self.send(&[A_RELEASE_RP, 0, 0, 0, 0, 4, 0, 0, 0, 0]).await
+    }
+
+    /// Sends A-ABORT (PS3.8 9.3.8).
+    pub(super) async fn send_abort(&mut self, source: u8, reason: u8) -> Result<(), Interruption> {
+        self.send(&[A_ABORT, 0, 0, 0, 0, 4, 0, 0, source, reason])
+            .await
+    }
+
+    /// After our last word: waits for the peer to close the connection (Sta13 of PS3.8 9.2), for
+    /// `longest` at most. What still arrives is read and thrown away, because closing a connection
+    /// with unread bytes resets it and may take our last word away from the peer.
+    pub(super) async fn linger(&mut self, longest: Duration) {
+        self.clock = Clock::Fixed;
+        self.deadline = Instant::now() + longest;
+        let _ = timeout_at(self.deadline, self.stream.shutdown()).await;
+        let mut discarded = 0;
+        while discarded < MAX_LINGER {
+            discarded += self.received.len();
+            self.received.clear();
+            if self.fill().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    fn consume_fragment(&mut self, count: usize) {
+        self.received.advance(count);
+        self.fragment_rest -= u32::try_from(count)
+            .unwrap_or(self.fragment_rest)
+            .min(self.fragment_rest);
+    }
+
+    /// Gives the peer a full `pdu_timeout` for its next kilobyte. Also called when the wait was ours,
+    /// for a slow disk, which must not count against the peer.
+    pub(super) fn start_message(&mut self) {
+        self.clock = Clock::Message { progress: 0 };
+        self.deadline = Instant::now() + self.pdu_timeout;
+    }
+
+    /// Receives more bytes, whatever the kernel has. Cancel-safe.
+    async fn fill(&mut self) -> Result<(), Interruption> {
+        if self.received.capacity() - self.received.len() < READ_LENGTH / 2 {
+            self.received.reserve(READ_LENGTH);
+        }
+        let count = match timeout_at(self.deadline, self.stream.read_buf(&mut self.received)).await
+        {
+            Ok(Ok(0)) => return Err(Interruption::Truncated),
+            Ok(Ok(count)) => count,
+            Ok(Err(error)) => return Err(Interruption::Io(error)),
+            Err(_) => {
+                return Err(Interruption::TimedOut(match self.clock {
+                    Clock::Fixed => "association request",
+                    Clock::Idle => "next message",
+                    Clock::Message { .. } => "rest of a message",
+                }));
+            }
+        };
+        match &mut self.clock {
+            Clock::Fixed => {}
+            Clock::Idle => self.start_message(),
+            Clock::Message { progress } => {
+                *progress += count;
+                if *progress >= MIN_PROGRESS {
+                    self.start_message();
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+
+    fn stream(max_pdu_length: u32) -> (PduStream<DuplexStream>, DuplexStream) {
+        patient_stream(max_pdu_length, Duration::from_secs(5))
+    }
+
+    fn patient_stream(
+        max_pdu_length: u32,
+        patience: Duration,
+    ) -> (PduStream<DuplexStream>, DuplexStream) {
+        let (ours, peers) = duplex(1 << 20);
+        (
+            PduStream::new(ours, max_pdu_length, patience, Instant::now() + patience),
+            peers,
+        )
+    }
+
+    fn pdu(kind: u8, contents: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![kind, 0];
+        bytes.extend(u32::try_from(contents.len()).unwrap().to_be_bytes());
+        bytes.extend(contents);
+        bytes
+    }
+
+    fn pdv(context: u8, control: u8, fragment: &[u8]) -> Vec<u8> {
+        let mut bytes = u32::try_from(fragment.len() + 2)
+            .unwrap()
+            .to_be_bytes()
+            .to_vec();
+        bytes.extend([context, control]);
+        bytes.extend(fragment);
+        bytes
+    }
+
+    /// Reads one message of fragments and gives its bytes and PDVs.
+    async fn collect(
+        ours: &mut PduStream<DuplexStream>,
+    ) -> Result<(Vec<u8>, Vec<Pdv>), Interruption> {
+        let (mut block, mut headers) = (Vec::new(), Vec::new());
+        loop {
+            let header = ours.next_pdv().await?;
+            headers.push(header);
+            while ours.take_fragment(&mut block, 1 << 20).await? > 0 {}
+            if header.last {
+                return Ok((block, headers));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn several_values_in_one_pdu_and_an_empty_last_fragment_are_read() {
+        let (mut ours, mut peers) = stream(16384);
+        let contents = [pdv(1, 0, b"ab"), pdv(1, 0, b"c"), pdv(1, 2, b"")].concat();
+        peers.write_all(&pdu(P_DATA_TF, &contents)).await.unwrap();
+        let (bytes, headers) = collect(&mut ours).await.unwrap();
+        assert_eq!(bytes, b"abc");
+        assert_eq!(headers.len(), 3);
+        assert_eq!(
+            headers[2],
+            Pdv {
+                context: 1,
+                command: false,
+                last: true
+            }
+        );
+    }
+
+    #[tokio::test]
+    async fn bytes_that_arrive_one_by_one_are_put_together() {
+        let (mut ours, mut peers) = stream(16384);
+        let bytes = [
+            pdu(P_DATA_TF, &pdv(3, 1, b"x")),
+            pdu(P_DATA_TF, &pdv(3, 3, b"y")),
+        ]
+        .concat();
+        let writing = tokio::spawn(async move {
+            for byte in bytes {
+                peers.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+            peers
+        });
+        let (bytes, headers) = collect(&mut ours).await.unwrap();
+        assert_eq!((bytes.as_slice(), headers.len()), (&b"xy"[..], 2));
+        assert!(headers[0].command && !headers[0].last);
+        writing.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_block_is_never_filled_beyond_its_limit() {
+        let (mut ours, mut peers) = stream(16384);
+        peers
+            .write_all(&pdu(P_DATA_TF, &pdv(1, 2, &[7; 100])))
+            .await
+            .unwrap();
+        ours.next_pdv().await.unwrap();
+        let mut block = Vec::new();
+        assert_eq!(ours.take_fragment(&mut block, 60).await.unwrap(), 60);
+        assert_eq!(ours.take_fragment(&mut block, 60).await.unwrap(), 0);
+        block.clear();
+        assert_eq!(ours.take_fragment(&mut block, 60).await.unwrap(), 40);
+    }
+
+    #[tokio::test]
+    async fn lengths_that_lie_are_refused_from_the_header_alone() {
+        let cases: [(Vec<u8>, &str); 7] = [
+            (vec![P_DATA_TF, 0, 0xff, 0xff, 0xff, 0xff], "pdu-length"),
+            (vec![P_DATA_TF, 0, 0, 0, 0x40, 1], "pdu-length"),
+            (pdu(P_DATA_TF, &[]), "pdu-length"),
+            (pdu(P_DATA_TF, &[0, 0, 0]), "pdv-length"),
+            (pdu(P_DATA_TF, &[0, 0, 0, 1, 1, 3]), "pdv-length"),
+            (pdu(P_DATA_TF, &[0, 0, 0, 3, 1, 3]), "pdv-length"),
+            (vec![A_RELEASE_RQ, 0, 0, 0, 0, 5], "pdu-length"),
+        ];
+        for (bytes, kind) in cases {
+            let (mut ours, mut peers) = stream(16384);
+            peers.write_all(&bytes).await.unwrap();
+            assert_eq!(
+                ours.next_pdv().await.unwrap_err().violation(),
+                Some(kind),
+                "{bytes:?}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn pdus_that_do_not_belong_here_are_named() {
+        for (kind, violation) in [
+            (A_ASSOCIATE_RQ, "unexpected-pdu"),
+            (A_RELEASE_RP, "unexpected-pdu"),
+            (b'G', "unrecognized-pdu"),
+        ] {
+            let (mut ours, mut peers) = stream(16384);
+            peers.write_all(&[kind, 0, 0, 0, 0, 4]).await.unwrap();
+            assert_eq!(
+                ours.next_pdv().await.unwrap_err().violation(),
+                Some(violation)
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn the_orderly_ends_are_told_apart_from_a_cut() {
+        let (mut ours, mut peers) = stream(16384);
+        peers.write_all(&pdu(A_RELEASE_RQ, &[0; 4])).await.unwrap();
+        assert!(matches!(ours.next_pdv().await, Err(Interruption::Released)));
+        peers.write_all(&pdu(A_ABORT, &[0; 4])).await.unwrap();
+        assert!(matches!(
+            ours.next_pdv().await,
+            Err(Interruption::AbortedByPeer)
+        ));
+        drop(peers);
+        let (mut ours, mut peers) = stream(16384);
+        peers.write_all(&[P_DATA_TF, 0]).await.unwrap();
+        drop(peers);
+        assert!(matches!(
+            ours.next_pdv().await,
+            Err(Interruption::Truncated)
+        ));
+        let (mut ours, peers) = stream(16384);
+        drop(peers);
+        assert!(matches!(ours.next_pdv().await, Err(Interruption::Closed)));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_trickles_bytes_runs_into_the_deadline() {
+        let (mut ours, mut peers) = patient_stream(16384, Duration::from_millis(300));
+        let trickle = tokio::spawn(async move {
+            for byte in pdu(P_DATA_TF, &pdv(1, 2, &[0; 1000])) {
+                if peers.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        });
+        let started = Instant::now();
+        ours.wait_for_message(Duration::from_secs(5)).await.unwrap();
+        let error = collect(&mut ours).await.unwrap_err();
+        assert!(
+            matches!(error, Interruption::TimedOut("rest of a message")),
+            "{error}"
+        );
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "the bytes alone take ten seconds"
+        );
+        drop(ours);
+        trickle.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_keeps_a_modest_pace_is_served_to_the_end() {
+        let patience = Duration::from_millis(600);
+        let (mut ours, mut peers) = patient_stream(16384, patience);
+        let steady = tokio::spawn(async move {
+            for chunk in pdu(P_DATA_TF, &pdv(1, 2, &[0; 16000])).chunks(2048) {
+                peers.write_all(chunk).await.unwrap();
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            peers
+        });
+        let started = Instant::now();
+        ours.wait_for_message(Duration::from_secs(5)).await.unwrap();
+        assert_eq!(collect(&mut ours).await.unwrap().0.len(), 16000);
+        assert!(started.elapsed() > patience, "the deadline must have moved");
+        steady.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_response_is_cut_to_the_peers_maximum() {
+        let (mut ours, peers) = stream(16384);
+        ours.send_command(5, &[9; 25], 16).await.unwrap();
+        let mut other = PduStream::new(
+            peers,
+            16,
+            Duration::from_secs(1),
+            Instant::now() + Duration::from_secs(1),
+        );
+        let (bytes, headers) = collect(&mut other).await.unwrap();
+        assert_eq!((bytes.len(), headers.len()), (25, 3));
+        assert!(
+            headers
+                .iter()
+                .all(|header| header.command && header.context == 5)
+        );
+    }
+}

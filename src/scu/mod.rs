@@ -1,0 +1,174 @@
+//! Service class user for the command line: C-ECHO and C-STORE against any DICOM node.
+//!
+//! For checking a connection and for sending files as they are. Nothing is converted: a file goes out
+//! in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
+//! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the library's
+//! writer buffers as much as the peer's maximum length, which a peer may set to "no limit".
+
+mod connection;
+mod send;
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+pub use self::send::{SendError, Sent, Summary, send};
+
+use self::connection::Connection;
+use crate::dicom::ae_title::AeTitleError;
+use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
+use crate::dicom::{AeTitle, Status, VERIFICATION};
+
+/// Longest wait for a connection, for room to write, and for an answer.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where to send: the called AE title and its address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Called AE title.
+    pub ae_title: AeTitle,
+    /// Host name or address with port, for example `localhost:11112` or `[::1]:11112`.
+    pub address: String,
+}
+
+/// Why a text is no [`Target`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The text does not have the form.
+    #[error("expected AE@host:port, for example PACSGATEWAY@localhost:11112")]
+    Form,
+    /// The part before the `@` is no AE title.
+    #[error("the part before the @ is no AE title")]
+    AeTitle(#[source] AeTitleError),
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        // The last @, as a title may contain one and an address cannot.
+        let (title, address) = text.rsplit_once('@').ok_or(TargetError::Form)?;
+        let (host, port) = address.rsplit_once(':').ok_or(TargetError::Form)?;
+        let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
+        if host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
+            return Err(TargetError::Form);
+        }
+        let ae_title = AeTitle::parse(title).map_err(TargetError::AeTitle)?;
+        Ok(Self {
+            ae_title,
+            address: address.to_owned(),
+        })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}@{}", self.ae_title, self.address)
+    }
+}
+
+/// Why an association could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ScuError {
+    /// No connection, or something that is not DICOM at the other end.
+    #[error("failed to establish an association with {target}")]
+    Establish {
+        /// Whom we called.
+        target: String,
+        /// What the network or dicom-ul says.
+        #[source]
+        source: Box<dicom_ul::association::Error>,
+    },
+    /// The peer rejected the association.
+    #[error("{target} rejected the association ({permanence}): {reason}")]
+    Rejected {
+        /// Whom we called.
+        target: String,
+        /// `permanent` or `transient`: whether trying again makes sense.
+        permanence: &'static str,
+        /// The peer's reason in the standard's words.
+        reason: String,
+    },
+    /// The peer accepted the association but none of the presentation contexts.
+    #[error("{0} accepts none of the proposed SOP classes and transfer syntaxes")]
+    NothingAccepted(String),
+    /// The peer did not answer or take data in time.
+    #[error("peer did not react in time: {0}")]
+    TimedOut(&'static str),
+    /// The connection broke or the peer ended the association.
+    #[error("association was lost")]
+    Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The peer answered with something that is no response to our request.
+    #[error("peer sent an unexpected answer: {0}")]
+    UnexpectedAnswer(&'static str),
+    /// The peer answered C-ECHO with a failure.
+    #[error("peer answered C-ECHO with status {0} ({meaning})", meaning = .0.meaning())]
+    Echo(Status),
+}
+
+/// Sends one C-ECHO and says how long the round trip took, without association set-up.
+///
+/// # Errors
+/// [`ScuError`]; every wait ends after a minute.
+pub async fn echo(target: &Target, calling: &AeTitle) -> Result<Duration, ScuError> {
+    let syntaxes = vec![IMPLICIT_VR_LITTLE_ENDIAN, EXPLICIT_VR_LITTLE_ENDIAN];
+    let mut connection =
+        Connection::establish(target, calling, vec![(VERIFICATION, syntaxes)]).await?;
+    let id = connection
+        .first_context()
+        .ok_or(ScuError::UnexpectedAnswer("no presentation context"))?;
+    let started = Instant::now();
+    let status = connection.echo(id).await?;
+    let elapsed = started.elapsed();
+    connection.release().await;
+    if status == Status::SUCCESS {
+        Ok(elapsed)
+    } else {
+        Err(ScuError::Echo(status))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_read_and_printed() {
+        for (text, title, address) in [
+            (
+                "PACSGATEWAY@localhost:11112",
+                "PACSGATEWAY",
+                "localhost:11112",
+            ),
+            ("A B@10.0.0.1:104", "A B", "10.0.0.1:104"),
+            ("X@Y@[::1]:104", "X@Y", "[::1]:104"),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(
+                (target.ae_title.as_str(), target.address.as_str()),
+                (title, address)
+            );
+            assert_eq!(target.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_target_without_title_host_or_port_is_refused() {
+        for text in [
+            "",
+            "localhost:104",
+            "A@localhost",
+            "A@:104",
+            "A@host:port",
+            "A@::1:104",
+            "A@h:70000",
+        ] {
+            assert_eq!(text.parse::<Target>(), Err(TargetError::Form), "{text}");
+        }
+        assert!(matches!(
+            "@host:104".parse::<Target>(),
+            Err(TargetError::AeTitle(_))
+        ));
+    }
+}

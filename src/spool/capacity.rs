@@ -1,0 +1,123 @@
+//! Watermarks: when the spool stops accepting, and when it starts again.
+//!
+//! Bytes have a high and a low mark, so that a full spool does not answer each modality in turn with
+//! one acceptance; free space and free inodes of the file system have a floor each.
+
+use std::io;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::ByteSize;
+
+/// Limits of the spool.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Bytes of instances above which no more are accepted.
+    pub max_bytes: ByteSize,
+    /// Bytes below which a full spool accepts again.
+    pub resume_bytes: ByteSize,
+    /// Free bytes the file system must keep.
+    pub min_free_bytes: ByteSize,
+    /// Free inodes the file system must keep.
+    pub min_free_inodes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_bytes: ByteSize(200 << 30),
+            resume_bytes: ByteSize(180 << 30),
+            min_free_bytes: ByteSize(1 << 30),
+            min_free_inodes: 10_000,
+        }
+    }
+}
+
+/// What the file system says.
+#[derive(Debug, Clone, Copy)]
+pub struct FreeSpace {
+    /// Free bytes for us.
+    pub bytes: u64,
+    /// Free inodes; `u64::MAX` where the file system has no such limit.
+    pub inodes: u64,
+}
+
+/// Asks the file system that holds `dir`.
+pub fn free_space(dir: &Path) -> io::Result<FreeSpace> {
+    let stat = rustix::fs::statvfs(dir)?;
+    Ok(FreeSpace {
+        bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        // btrfs and some network file systems report no inodes at all.
+        inodes: if stat.f_files == 0 {
+            u64::MAX
+        } else {
+            stat.f_favail
+        },
+    })
+}
+
+/// Why no instance is accepted now, if so. `was_full` is the previous answer about bytes.
+pub fn shedding(
+    limits: &Limits,
+    used_bytes: u64,
+    free: FreeSpace,
+    was_full: bool,
+) -> Option<&'static str> {
+    let mark = if was_full {
+        limits.resume_bytes
+    } else {
+        limits.max_bytes
+    };
+    if used_bytes >= mark.0 {
+        Some("spool-full")
+    } else if free.bytes < limits.min_free_bytes.0 {
+        Some("disk-full")
+    } else if free.inodes < limits.min_free_inodes {
+        Some("inodes-exhausted")
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            max_bytes: ByteSize(100),
+            resume_bytes: ByteSize(80),
+            min_free_bytes: ByteSize(50),
+            min_free_inodes: 10,
+        }
+    }
+
+    #[test]
+    fn a_full_spool_resumes_only_below_the_low_mark() {
+        let free = FreeSpace {
+            bytes: 1000,
+            inodes: 1000,
+        };
+        let check = |used, was_full| shedding(&limits(), used, free, was_full);
+        assert_eq!(check(99, false), None);
+        assert_eq!(check(100, false), Some("spool-full"));
+        assert_eq!(check(90, true), Some("spool-full"));
+        assert_eq!(check(79, true), None);
+    }
+
+    #[test]
+    fn the_file_system_keeps_its_floor() {
+        let check = |bytes, inodes| shedding(&limits(), 0, FreeSpace { bytes, inodes }, false);
+        assert_eq!(check(49, 1000), Some("disk-full"));
+        assert_eq!(check(50, 9), Some("inodes-exhausted"));
+        assert_eq!(check(50, 10), None);
+    }
+
+    #[test]
+    fn the_real_file_system_answers() {
+        let free = free_space(Path::new(".")).map(|free| free.bytes > 0);
+        assert!(matches!(free, Ok(true)));
+    }
+}

@@ -1,0 +1,125 @@
+//! What a start finds in the spool's directory. The same code runs after a crash and after a stop.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::entry::{Entry, EntryId, Opened, open};
+use super::set_aside;
+
+/// Preamble, file meta and envelope always fit: UIDs and AE titles have fixed maxima.
+const HEAD_BYTES: u64 = 2048;
+
+/// The result of the scan.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Entries in order of arrival.
+    pub entries: Vec<Arc<Entry>>,
+    /// Files without a seal, removed: their senders never got a Success.
+    pub incomplete: usize,
+    /// Files set aside, with the reason.
+    pub corrupt: Vec<(String, String)>,
+    /// The highest id that any file of ours carries.
+    pub highest: Option<EntryId>,
+}
+
+/// Reads every file of `data`; corruption is a value here, not an error that stops the scan.
+pub(super) fn scan(data: &Path, quarantine: &Path, watermark: EntryId) -> io::Result<Recovered> {
+    let mut recovered = Recovered::default();
+    let mut names: Vec<String> = fs::read_dir(data)?
+        .map(|item| Ok(item?.file_name().to_string_lossy().into_owned()))
+        .collect::<io::Result<_>>()?;
+    names.sort_unstable();
+    for name in names {
+        let path = data.join(&name);
+        let Some(id) = EntryId::from_file_name(&name) else {
+            recovered.set_aside(
+                &path,
+                quarantine,
+                name,
+                "not a file of the spool".to_owned(),
+            )?;
+            continue;
+        };
+        recovered.highest = recovered.highest.max(Some(id));
+        match check(&path, id, watermark) {
+            Ok(Verdict::Entry(entry)) => recovered.entries.push(Arc::new(*entry)),
+            Ok(Verdict::Incomplete) => {
+                fs::remove_file(&path)?;
+                recovered.incomplete += 1;
+            }
+            Ok(Verdict::Corrupt(reason)) => {
+                recovered.set_aside(&path, quarantine, name, reason)?;
+            }
+            Err(err) => {
+                recovered.set_aside(&path, quarantine, name, format!("unreadable: {err}"))?;
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+impl Recovered {
+    fn set_aside(
+        &mut self,
+        path: &Path,
+        quarantine: &Path,
+        name: String,
+        reason: String,
+    ) -> io::Result<()> {
+        set_aside(path, quarantine, &format!("corrupt-entry: {reason}"))?;
+        self.corrupt.push((name, reason));
+        Ok(())
+    }
+}
+
+enum Verdict {
+    Entry(Box<Entry>),
+    Incomplete,
+    Corrupt(String),
+}
+
+fn check(path: &Path, id: EntryId, watermark: EntryId) -> io::Result<Verdict> {
+    let mut file = File::open(path)?;
+    let length = file.metadata()?.len();
+    let mut head = Vec::with_capacity(HEAD_BYTES as usize);
+    (&mut file).take(HEAD_BYTES).read_to_end(&mut head)?;
+    let unsettled = id >= watermark;
+    Ok(match open(id, &head) {
+        Opened::Sealed(entry, data_set_at) => {
+            if length != data_set_at + entry.data_set_bytes {
+                torn(unsettled, "length differs from the envelope")
+            } else if unsettled && digest(path, data_set_at)? != entry.digest {
+                torn(unsettled, "data set differs from its digest")
+            } else {
+                Verdict::Entry(entry)
+            }
+        }
+        // Below the watermark every file had been sealed and synced, so an open one is damage.
+        Opened::Incomplete if unsettled => Verdict::Incomplete,
+        Opened::Incomplete => Verdict::Corrupt("the envelope is gone".to_owned()),
+        Opened::Foreign(reason) => Verdict::Corrupt(reason.to_owned()),
+    })
+}
+
+/// A seal without its data: the crash came before the sync, so nobody was told Success. It is still
+/// kept for a human to look at, because a failing disk looks the same.
+fn torn(unsettled: bool, what: &str) -> Verdict {
+    let when = if unsettled {
+        "at the crash"
+    } else {
+        "after it was durable"
+    };
+    Verdict::Corrupt(format!("{what} ({when})"))
+}
+
+fn digest(path: &Path, data_set_at: u64) -> io::Result<[u8; 32]> {
+    let mut file = File::open(path)?;
+    io::copy(&mut (&mut file).take(data_set_at), &mut io::sink())?;
+    let mut hasher = Sha256::new();
+    io::copy(&mut file, &mut hasher)?;
+    Ok(hasher.finalize().into())
+}

@@ -1,0 +1,248 @@
+#![allow(clippy::unwrap_used)]
+
+use super::entry::tests::arrival;
+use super::*;
+
+/// A minimal explicit VR little-endian data set.
+fn data_set(sop_instance: &str, study: &str, pixels: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut put = |group: u16, element: u16, vr: &[u8; 2], value: &str| {
+        let mut value = value.as_bytes().to_vec();
+        if value.len() % 2 == 1 {
+            value.push(if vr == b"UI" { 0 } else { b' ' });
+        }
+        out.extend_from_slice(&group.to_le_bytes());
+        out.extend_from_slice(&element.to_le_bytes());
+        out.extend_from_slice(vr);
+        out.extend_from_slice(&u16::try_from(value.len()).unwrap().to_le_bytes());
+        out.extend_from_slice(&value);
+    };
+    put(0x0008, 0x0016, b"UI", "1.2.840.10008.5.1.4.1.1.2");
+    put(0x0008, 0x0018, b"UI", sop_instance);
+    put(0x0008, 0x0060, b"CS", "CT");
+    put(0x0018, 0x0015, b"CS", "CHEST");
+    put(0x0020, 0x000D, b"UI", study);
+    put(0x0020, 0x000E, b"UI", "2.25.300");
+    out.extend_from_slice(&[0xE0, 0x7F, 0x10, 0x00, b'O', b'W', 0, 0]);
+    out.extend_from_slice(&u32::try_from(pixels.len()).unwrap().to_le_bytes());
+    out.extend_from_slice(pixels);
+    out
+}
+
+fn config(dir: &Path) -> Config {
+    Config {
+        dir: dir.to_owned(),
+        ..Config::default()
+    }
+}
+
+fn open(dir: &Path) -> (Spool, Recovered) {
+    Spool::open(config(dir)).unwrap()
+}
+
+fn store(spool: &Spool, sop_instance: &str, pixels: &[u8]) -> Result<Stored, SpoolError> {
+    let mut incoming = spool.begin(arrival(sop_instance))?;
+    for piece in data_set(sop_instance, "2.25.200", pixels).chunks(7) {
+        incoming.append(piece)?;
+    }
+    incoming.commit()
+}
+
+fn study() -> StudyInstanceUid {
+    StudyInstanceUid::parse("2.25.200").unwrap()
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found: Vec<PathBuf> = fs::read_dir(dir.join("data"))
+        .unwrap()
+        .map(|item| item.unwrap().path())
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_committed_instance_is_found_by_the_next_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.1", &[1, 2, 3, 4]).unwrap();
+    drop(spool);
+    let (spool, recovered) = open(dir.path());
+    assert_eq!((recovered.entries.len(), recovered.incomplete), (1, 0));
+    let entry = &spool.study(&study()).current[0];
+    assert_eq!(entry.modality, "CT");
+    assert_eq!(entry.arrival.calling_ae.as_str(), "MODALITY");
+    let file = fs::read(spool.path(entry.id)).unwrap();
+    assert!(file.ends_with(&data_set("2.25.1", "2.25.200", &[1, 2, 3, 4])));
+}
+
+#[test]
+fn a_dropped_instance_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming.append(b"half of it").unwrap();
+    drop(incoming);
+    assert!(files(dir.path()).is_empty());
+}
+
+#[test]
+fn an_unsealed_file_is_removed_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming.append(b"half of it").unwrap();
+    // What a killed process leaves: the file, and no destructor has run.
+    let left = files(dir.path())[0].clone();
+    let content = fs::read(&left).unwrap();
+    drop(incoming);
+    drop(spool);
+    fs::write(&left, content).unwrap();
+    let (_spool, recovered) = open(dir.path());
+    assert_eq!((recovered.entries.len(), recovered.incomplete), (0, 1));
+    assert!(files(dir.path()).is_empty());
+}
+
+#[test]
+fn a_seal_without_its_data_is_quarantined_not_believed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.1", &[1; 64]).unwrap();
+    store(&spool, "2.25.2", &[2; 64]).unwrap();
+    drop(spool);
+    let torn = files(dir.path())[0].clone();
+    let mut content = fs::read(&torn).unwrap();
+    let end = content.len();
+    content[end - 10..].fill(0);
+    fs::write(&torn, content).unwrap();
+    let (spool, recovered) = open(dir.path());
+    assert_eq!(recovered.entries.len(), 1);
+    assert_eq!(recovered.corrupt.len(), 1);
+    let quarantined = spool.quarantined().unwrap();
+    assert!(quarantined[0].1.contains("digest"), "{quarantined:?}");
+}
+
+#[test]
+fn settled_entries_are_not_read_again_at_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.1", &[1; 64]).unwrap();
+    spool.checkpoint().unwrap();
+    drop(spool);
+    let file = files(dir.path())[0].clone();
+    let mut content = fs::read(&file).unwrap();
+    let end = content.len();
+    content[end - 10..].fill(0);
+    fs::write(&file, content).unwrap();
+    // The damage is not noticed, which shows that the digest was not computed; decoding reads it.
+    let (_spool, recovered) = open(dir.path());
+    assert_eq!(recovered.entries.len(), 1);
+}
+
+#[test]
+fn the_same_bytes_twice_are_kept_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    assert!(!store(&spool, "2.25.1", &[1; 64]).unwrap().duplicate);
+    assert!(store(&spool, "2.25.1", &[1; 64]).unwrap().duplicate);
+    assert_eq!(files(dir.path()).len(), 1);
+}
+
+#[test]
+fn other_bytes_under_one_uid_follow_the_policy_also_after_a_restart() {
+    for (policy, current, kept) in [
+        (DuplicatePolicy::KeepFirst, 0, 2),
+        (DuplicatePolicy::KeepLast, 1, 2),
+        (DuplicatePolicy::Quarantine, 0, 1),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config {
+            duplicates: policy,
+            ..config(dir.path())
+        };
+        let (spool, _) = Spool::open(config.clone()).unwrap();
+        store(&spool, "2.25.1", &[1; 64]).unwrap();
+        store(&spool, "2.25.1", &[2; 64]).unwrap();
+        let digests = |spool: &Spool| -> Vec<[u8; 32]> {
+            spool
+                .study(&study())
+                .current
+                .iter()
+                .map(|e| e.digest)
+                .collect()
+        };
+        let before = digests(&spool);
+        assert_eq!(before.len(), 1, "{policy:?}");
+        let expected: [u8; 32] = {
+            use sha2::Digest;
+            let pixels = [current + 1; 64];
+            sha2::Sha256::digest(data_set("2.25.1", "2.25.200", &pixels)).into()
+        };
+        assert_eq!(before[0], expected, "{policy:?}");
+        drop(spool);
+        let (spool, _) = Spool::open(config).unwrap();
+        assert_eq!(digests(&spool), before, "{policy:?}");
+        assert_eq!(files(dir.path()).len(), kept, "{policy:?}");
+    }
+}
+
+#[test]
+fn a_data_set_that_is_another_instance_is_a_mismatch() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming
+        .append(&data_set("2.25.2", "2.25.200", &[]))
+        .unwrap();
+    assert!(matches!(incoming.commit(), Err(SpoolError::Mismatch(_))));
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming.append(&data_set("2.25.1", "", &[])).unwrap();
+    assert!(matches!(incoming.commit(), Err(SpoolError::Mismatch(_))));
+    assert!(files(dir.path()).is_empty());
+}
+
+#[test]
+fn a_data_set_that_ends_before_it_says_who_it_is_is_malformed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    let whole = data_set("2.25.1", "2.25.200", &[1; 64]);
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming.append(&whole[..90]).unwrap();
+    assert!(matches!(incoming.commit(), Err(SpoolError::Malformed(_))));
+    // What is cut off later is kept as it was sent; no model gets to see it as if it were whole.
+    let mut incoming = spool.begin(arrival("2.25.1")).unwrap();
+    incoming.append(&whole[..whole.len() - 8]).unwrap();
+    incoming.commit().unwrap();
+}
+
+#[test]
+fn a_full_spool_sheds_and_resumes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.limits.max_bytes = crate::units::ByteSize(300);
+    config.limits.resume_bytes = crate::units::ByteSize(300);
+    let (spool, _) = Spool::open(config).unwrap();
+    store(&spool, "2.25.1", &[1; 200]).unwrap();
+    assert!(matches!(
+        store(&spool, "2.25.2", &[1; 200]),
+        Err(SpoolError::Shedding("spool-full"))
+    ));
+    let id = spool.entries()[0].id;
+    spool.release(&[id]).unwrap();
+    store(&spool, "2.25.2", &[1; 200]).unwrap();
+}
+
+#[test]
+fn ids_never_repeat_within_a_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    for n in 0..50 {
+        store(&spool, &format!("2.25.1{n}"), &[1, 1]).unwrap();
+        store(&spool, &format!("2.25.1{n}"), &[2, 2]).unwrap();
+    }
+    let last = spool.entries().last().unwrap().id;
+    drop(spool);
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.999", &[1, 2]).unwrap();
+    assert!(spool.entries().last().unwrap().id > last);
+}
