@@ -47,12 +47,7 @@ pub(super) fn run(args: &ConfigArgs) -> Result<ExitCode> {
         scu::echo(&target, &calling).await.context("C-ECHO")?;
         println!("Sending {} synthetic studies over DICOM", samples.len());
         for sample in &samples {
-            let sent = scu::send(
-                &target,
-                &calling,
-                std::slice::from_ref(&sample.folder),
-                |_| {},
-            );
+            let sent = scu::send(&target, &calling, &sample.files, |_| {});
             let summary = sent.await.context("C-STORE")?;
             println!("  {}: {} instance(s) stored", sample.name, summary.stored);
             if summary.failed > 0 {
@@ -73,7 +68,7 @@ pub(super) fn run(args: &ConfigArgs) -> Result<ExitCode> {
 
 struct SampleStudy {
     name: String,
-    folder: PathBuf,
+    files: Vec<PathBuf>,
 }
 
 /// The golden cases of every model: real DICOM files that the project's own scripts made.
@@ -86,9 +81,11 @@ fn samples(models: &std::path::Path) -> Result<Vec<SampleStudy>> {
                 .unwrap_or_default()
                 .to_string_lossy()
                 .into_owned();
+            let mut files = Vec::new();
+            infer::walk(&folder, &mut files);
             samples.push(SampleStudy {
                 name: format!("{}/{case}", package.manifest.name),
-                folder,
+                files,
             });
         }
     }
@@ -210,11 +207,7 @@ fn seconds(message: &Value) -> String {
 
 fn study_uid(sample: &SampleStudy) -> Option<String> {
     use crate::dicom::dataset::{DicomFile, ReadLimits};
-    let items = std::fs::read_dir(&sample.folder).ok()?;
-    let path = items
-        .filter_map(|item| item.ok().map(|item| item.path()))
-        .find(|path| path.extension().is_some_and(|ext| ext == "dcm"))?;
-    let file = DicomFile::read(&path, &ReadLimits::default()).ok()?;
+    let file = DicomFile::read(sample.files.first()?, &ReadLimits::default()).ok()?;
     let uid = file
         .data_set()
         .uid(dicom::dictionary_std::tags::STUDY_INSTANCE_UID)?;

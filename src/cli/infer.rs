@@ -119,7 +119,7 @@ fn store(spool: &Spool, config: &Config, path: &Path) -> Result<()> {
 }
 
 /// `path` itself, or the DICOM files below it in order of name.
-fn walk(path: &Path, files: &mut Vec<PathBuf>) {
+pub(super) fn walk(path: &Path, files: &mut Vec<PathBuf>) {
     if !path.is_dir() {
         files.push(path.to_owned());
         return;

@@ -1,4 +1,5 @@
-//! DIMSE command sets (PS3.7 section 6.3 and Annex E): always Implicit VR Little Endian, group 0000.
+//! DIMSE command sets (PS3.7 section 6.3 and Annex E): always Implicit VR Little Endian, group
+//! 0000.
 //!
 //! A command set is small, so it is decoded from one bounded buffer into typed fields. Text fields
 //! stay text here, because each has its own status when it does not parse; whoever answers the

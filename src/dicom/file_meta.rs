@@ -1,7 +1,7 @@
 //! Reading the File Meta Information of a Part 10 file (PS3.10 section 7.1), tolerantly.
 //!
-//! Enough to send a file as it is: which transfer syntax and SOP Class and Instance it declares, and
-//! where its data set starts. A missing or lying group length is common in the wild and does no
+//! Enough to send a file as it is: which transfer syntax and SOP Class and Instance it declares,
+//! and where its data set starts. A missing or lying group length is common in the wild and does no
 //! harm here, because group 0002 ends where the group number changes.
 
 use std::io::{self, Read};
@@ -136,8 +136,8 @@ impl<R: Read> Counting<R> {
         Ok(())
     }
 
-    /// Reads VR, length and value of an Explicit VR Little Endian element (PS3.5 7.1.2). A value too
-    /// long to be a UID is skipped and comes back as `None`.
+    /// Reads VR, length and value of an Explicit VR Little Endian element (PS3.5 7.1.2). A value
+    /// too long to be a UID is skipped and comes back as `None`.
     fn value(&mut self) -> Result<Option<Vec<u8>>, FileMetaError> {
         let mut head = [0; 4];
         self.fill(&mut head)?;

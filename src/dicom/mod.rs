@@ -1,8 +1,8 @@
 //! The DICOM standard's value types: checked identifiers, tables and codecs.
 //!
-//! Nothing here opens a socket or a file of its own accord. A peer's text becomes one of these types at the
-//! edge (`parse`), and only the type travels inward, so no path, log line or routing key is ever
-//! built from unchecked bytes.
+//! Nothing here opens a socket or a file of its own accord. A peer's text becomes one of these
+//! types at the edge (`parse`), and only the type travels inward, so no path, log line or routing
+//! key is ever built from unchecked bytes.
 
 pub mod ae_title;
 pub mod command;

@@ -2,7 +2,8 @@
 //!
 //! PS3.4 Table B.5-1 with the retired classes that archives still send, and the classes that DICOS
 //! and DICONDE registered under DICOM's root. A private class cannot be recognised as a storage
-//! class from its UID, so [`classify`] sorts a UID into four kinds and the listener's policy decides.
+//! class from its UID, so [`classify`] sorts a UID into four kinds and the listener's policy
+//! decides.
 
 /// One Storage SOP Class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! The transfer syntaxes whose data sets we can keep (PS3.5 section 10, PS3.6 Table A-1).
 //!
-//! "Keep" means: the data set arrives whole, so the bytes on disk are the instance. Left out are JPIP
-//! (the pixels stay at an URL that we would have to fetch), SMPTE ST 2110 (real-time streams), and the
-//! retired MIME and XML encodings. Whether pixels can be *decoded* is another question, asked later.
+//! "Keep" means: the data set arrives whole, so the bytes on disk are the instance. Left out are
+//! JPIP (the pixels stay at an URL that we would have to fetch), SMPTE ST 2110 (real-time streams),
+//! and the retired MIME and XML encodings. Whether pixels can be *decoded* is another question,
+//! asked later.
 
 /// How attributes are written (PS3.5 7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,9 @@
 //! Unique identifiers (PS3.5 section 9), checked once and typed by role.
 //!
 //! A UID from a peer is the usual vehicle for path traversal, log injection and database trouble.
-//! [`Uid::parse`] admits digits and dots only, so a value of these types is safe to use as a map key,
-//! in a message or, where it must be, as part of a file name. The rejected text is never part of the
-//! error.
+//! [`Uid::parse`] admits digits and dots only, so a value of these types is safe to use as a map
+//! key, in a message or, where it must be, as part of a file name. The rejected text is never part
+//! of the error.
 
 use std::fmt;
 use std::str::FromStr;
@@ -31,8 +31,8 @@ pub enum UidError {
     LeadingZero,
 }
 
-/// A unique identifier that obeys PS3.5 9.1: 1 to 64 characters, digits and dots, no empty component
-/// and no leading zeros.
+/// A unique identifier that obeys PS3.5 9.1: 1 to 64 characters, digits and dots, no empty
+/// component and no leading zeros.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid(Box<str>);
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use half::f16;
+use ort::ep::ExecutionProviderDispatch;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 use ort::value::{DynValue, TensorElementType};
@@ -95,21 +96,14 @@ fn builder(runtime: &Runtime, config: &Config) -> Result<SessionBuilder, String>
 
 /// Registers the provider so that its absence is an error; ort's default is a silent fall-back.
 fn with_provider(builder: SessionBuilder, provider: Provider) -> Result<SessionBuilder, String> {
-    let dispatch: ort::ep::ExecutionProviderDispatch = match provider {
-        Provider::Cpu => return Ok(builder),
-        #[cfg(feature = "cuda")]
-        Provider::Cuda => ort::ep::CUDA::default().build(),
-        #[cfg(feature = "tensorrt")]
-        Provider::Tensorrt => ort::ep::TensorRT::default().build(),
-        #[cfg(feature = "openvino")]
-        Provider::Openvino => ort::ep::OpenVINO::default().build(),
-        #[allow(unreachable_patterns)]
-        other => {
-            return Err(format!(
+    let Some(dispatch) = dispatch(provider) else {
+        return match provider {
+            Provider::Cpu => Ok(builder),
+            other => Err(format!(
                 "inference.provider: this binary was built without the feature `{}`",
                 other.as_str()
-            ));
-        }
+            )),
+        };
     };
     builder
         .with_execution_providers([dispatch.error_on_failure()])
@@ -119,6 +113,19 @@ fn with_provider(builder: SessionBuilder, provider: Provider) -> Result<SessionB
                 provider.as_str()
             )
         })
+}
+
+/// The provider's registration, if it is compiled in. The processor needs none.
+fn dispatch(provider: Provider) -> Option<ExecutionProviderDispatch> {
+    match provider {
+        #[cfg(feature = "cuda")]
+        Provider::Cuda => Some(ort::ep::CUDA::default().build()),
+        #[cfg(feature = "tensorrt")]
+        Provider::Tensorrt => Some(ort::ep::TensorRT::default().build()),
+        #[cfg(feature = "openvino")]
+        Provider::Openvino => Some(ort::ep::OpenVINO::default().build()),
+        _ => None,
+    }
 }
 
 /// Lays samples one after the other; a graph with a fixed batch gets zeros for the rest.

@@ -469,7 +469,7 @@ impl Input {
             if value != ValueSpace::Voi {
                 return Err("input.window: belongs to value = \"voi\"".to_owned());
             }
-            if !(window.width >= 1.0) || !window.center.is_finite() {
+            if window.width.is_nan() || window.width < 1.0 || !window.center.is_finite() {
                 return Err("input.window: width must be at least 1".to_owned());
             }
         }

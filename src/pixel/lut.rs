@@ -1,6 +1,7 @@
 //! Lookup tables as DICOM writes them: a descriptor and data (PS3.3 C.11.1.1, C.11.2.1.1, C.7.6.3.1.5).
 
 use dicom::core::Tag;
+use dicom::dictionary_std::tags;
 
 use super::Refusal;
 use crate::dicom::dataset::DataSet;
@@ -16,6 +17,14 @@ pub struct Lut {
 }
 
 impl Lut {
+    /// The first item of a Modality or VOI LUT Sequence. An item whose descriptor and data are both
+    /// empty says nothing and counts as none.
+    pub(super) fn item(data_set: &DataSet, sequence: Tag) -> Option<&DataSet> {
+        data_set
+            .item(sequence)
+            .filter(|item| item.has_value(tags::LUT_DESCRIPTOR) || item.has_value(tags::LUT_DATA))
+    }
+
     /// Reads a table from its descriptor and data in `data_set`. `signed` is whether the input
     /// values are, which decides how the second value of the descriptor reads.
     ///

@@ -41,7 +41,7 @@ impl Modality {
         if let Some(group) = group {
             return Self::rescale(group);
         }
-        if let Some(item) = data_set.item(tags::MODALITY_LUT_SEQUENCE) {
+        if let Some(item) = Lut::item(data_set, tags::MODALITY_LUT_SEQUENCE) {
             return Ok(Self::Table(Lut::read(
                 item,
                 tags::LUT_DESCRIPTOR,

@@ -59,7 +59,7 @@ impl Voi {
     ) -> Result<Self, Refusal> {
         let group = functional_groups::find(data_set, index, tags::FRAME_VOILUT_SEQUENCE);
         let from = group.unwrap_or(data_set);
-        if let Some(item) = from.item(tags::VOILUT_SEQUENCE) {
+        if let Some(item) = Lut::item(from, tags::VOILUT_SEQUENCE) {
             // Its input is what the modality transformation gives, which is signed if that can be.
             let signed = match modality {
                 Modality::Identity => layout.signed,

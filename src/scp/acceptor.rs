@@ -1,14 +1,17 @@
 //! From a connection to an association: reading the request, answering it.
 
+use std::net::IpAddr;
+
 use dicom_ul::Pdu;
 use dicom_ul::pdu::{AssociationRQ, MAXIMUM_PDU_SIZE, read_pdu, write_pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::Shared;
 use super::admission::Slot;
 use super::interruption::Interruption;
-use super::negotiation::{self, Agreement, Rejection, Titles};
+use super::negotiation::{self, Agreement, Titles};
 use super::pdu_stream::{A_ASSOCIATE_RQ, PduStream};
-use super::{Connection, Shared};
+use super::rejection::Rejection;
 
 /// Longest association request we read: 128 contexts with 100 transfer syntaxes each need 400 KiB.
 const MAX_REQUEST_LENGTH: u32 = 1 << 20;
@@ -41,11 +44,11 @@ impl From<Interruption> for Refused {
 /// Reads the association request and answers it. The stream's deadline is the ARTIM timer.
 pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut PduStream<S>,
-    connection: &Connection,
+    peer: IpAddr,
     shared: &Shared,
 ) -> Result<Established, Refused> {
     let request = read_request(stream).await?;
-    let (titles, slot) = match admit(&request, connection, shared) {
+    let (titles, slot) = match admit(&request, peer, shared) {
         Ok(admitted) => admitted,
         Err((rejection, titles)) => {
             send(stream, &Pdu::AssociationRJ(rejection.pdu())).await?;
@@ -65,7 +68,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 /// mistakes first, our temporary troubles last.
 fn admit(
     request: &AssociationRQ,
-    connection: &Connection,
+    peer: IpAddr,
     shared: &Shared,
 ) -> Result<(Titles, Slot), (Rejection, Option<Titles>)> {
     let titles =
@@ -73,7 +76,7 @@ fn admit(
     if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }
-    match shared.admission.associate(connection.peer) {
+    match shared.admission.associate(peer) {
         Some(slot) => Ok((titles, slot)),
         None => Err((Rejection::LocalLimit, Some(titles))),
     }
@@ -108,9 +111,9 @@ fn parse_request(body: &[u8]) -> Result<AssociationRQ, Interruption> {
     }
 }
 
-/// Builds the PDU again from its fixed fields and the three items of a request (application context,
-/// presentation context, user information). Unknown items are to be ignored (PS3.8 9.3.1), but
-/// dicom-ul refuses the whole PDU for one. `None`: a length runs past the end.
+/// Builds the PDU again from its fixed fields and the three items of a request (application
+/// context, presentation context, user information). Unknown items are to be ignored (PS3.8 9.3.1),
+/// but dicom-ul refuses the whole PDU for one. `None`: a length runs past the end.
 fn known_items(body: &[u8]) -> Option<Vec<u8>> {
     let (fixed, mut items) = body.split_at_checked(FIXED_FIELDS)?;
     let mut kept = fixed.to_vec();

@@ -1,8 +1,8 @@
 //! Who may come in: limits on connections and associations, in all and per address.
 //!
-//! A connection costs a task and a socket, an association also buffers. Connections get a little more
-//! room than associations, so that a peer over the limit still hears "transient: local limit exceeded" and
-//! comes back, and a peer that never speaks cannot take an association's place.
+//! A connection costs a task and a socket, an association also buffers. Connections get a little
+//! more room than associations, so that a peer over the limit still hears "transient: local limit
+//! exceeded" and comes back, and a peer that never speaks cannot take an association's place.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

@@ -1,7 +1,7 @@
 //! One association from its acceptance to its end: messages come in, each gets its response.
 //!
-//! Messages are answered one after the other (an asynchronous operations window is not negotiated), so
-//! a slow disk slows the sender down instead of filling memory.
+//! Messages are answered one after the other (an asynchronous operations window is not negotiated),
+//! so a slow disk slows the sender down instead of filling memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -16,8 +16,8 @@ use super::pdu_stream::{PduStream, Pdv};
 use crate::dicom::command::{Command, CommandField, MAX_COMMAND_LENGTH};
 use crate::dicom::{Status, Uid};
 
-/// How long an idle peer may take to release the association by itself once we drain. A sender that just
-/// got its last response releases within this time and never notices the shutdown.
+/// How long an idle peer may take to release the association by itself once we drain. A sender that
+/// just got its last response releases within this time and never notices the shutdown.
 const FAREWELL: Duration = Duration::from_millis(500);
 
 /// What an association did, for the one log line at its end.
@@ -56,15 +56,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         let shared = self.shared;
         tokio::select! {
             biased;
-            () = shared.draining.cancelled() => {
-                self.stream.wait_for_message(FAREWELL).await.map_err(|interruption| match interruption {
-                    Interruption::TimedOut(_) => Interruption::Draining,
-                    other => other,
-                })?;
-                // Only the end of the association is still listened to.
-                self.stream.next_pdv().await?;
-                return Err(Interruption::Draining);
-            }
+            () = shared.draining.cancelled() => return Err(self.farewell().await),
             waited = self.stream.wait_for_message(shared.config.idle_timeout.get()) => waited?,
         }
         let (id, request) = self.read_command().await?;
@@ -86,6 +78,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                     .await
             }
             field => Err(Interruption::Unanswerable(field.0)),
+        }
+    }
+
+    /// While draining, only the end of the association is still listened to: a release is
+    /// confirmed, anything else and silence end in an abort.
+    async fn farewell(&mut self) -> Interruption {
+        let ended = match self.stream.wait_for_message(FAREWELL).await {
+            Ok(()) => self.stream.next_pdv().await.err(),
+            Err(interruption) => Some(interruption),
+        };
+        match ended {
+            None | Some(Interruption::TimedOut(_)) => Interruption::Draining,
+            Some(interruption) => interruption,
         }
     }
 
@@ -117,8 +122,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         }
     }
 
-    /// C-ECHO (PS3.4 Annex A). Answered on any accepted context, as senders exist that use the first
-    /// one they have.
+    /// C-ECHO (PS3.4 Annex A). Answered on any accepted context, as senders exist that use the
+    /// first one they have.
     async fn echo(&mut self, id: u8, request: &Command) -> Result<(), Interruption> {
         self.discard_if_present(id, request).await?;
         self.tally.echoes += 1;
@@ -169,8 +174,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         Ok(pdv)
     }
 
-    /// Reads a refused data set to its end, starting with the fragment `current` if one is being read.
-    /// The peer would not see our response before it has sent everything.
+    /// Reads a refused data set to its end, starting with the fragment `current` if one is being
+    /// read. The peer would not see our response before it has sent everything.
     ///
     /// # Errors
     /// Also when the data set is longer than any we would have stored.

@@ -32,13 +32,13 @@ pub struct Config {
     pub max_associations_per_peer: usize,
     /// Maximum PDU length we offer, in bytes. 131072 is the most that DCMTK senders use.
     pub max_pdu_length: u32,
-    /// Time from the TCP connection to a complete association request, and from our last word to the
-    /// peer's closing of the connection (the ARTIM timer, PS3.8 9.1.5).
+    /// Time from the TCP connection to a complete association request, and from our last word to
+    /// the peer's closing of the connection (the ARTIM timer, PS3.8 9.1.5).
     pub artim_timeout: HumanDuration,
     /// Longest pause between two messages of an association.
     pub idle_timeout: HumanDuration,
-    /// Within a message: the time in which the next kilobyte must arrive, and in which the peer must
-    /// take our response.
+    /// Within a message: the time in which the next kilobyte must arrive, and in which the peer
+    /// must take our response.
     pub pdu_timeout: HumanDuration,
     /// Largest data set we store. A larger one is refused, the association goes on.
     pub max_instance_bytes: ByteSize,

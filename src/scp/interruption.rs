@@ -77,8 +77,8 @@ const UNEXPECTED_PDU: u8 = 2;
 const INVALID_PARAMETER: u8 = 6;
 
 impl Interruption {
-    /// Source and reason of the A-ABORT we owe the peer; `None` when nothing is to be said, because the
-    /// peer ended the association or is gone (PS3.8 Table 9-26).
+    /// Source and reason of the A-ABORT we owe the peer; `None` when nothing is to be said, because
+    /// the peer ended the association or is gone (PS3.8 Table 9-26).
     pub const fn abort(&self) -> Option<(u8, u8)> {
         let reason = match self {
             Self::Released | Self::AbortedByPeer | Self::Closed | Self::Truncated | Self::Io(_) => {

@@ -1,20 +1,19 @@
 //! What we agree to in an association request (PS3.8 section 7.1, PS3.7 Annex D): pure decisions.
 //!
-//! dicom-ul's own acceptor is not used, only its PDU types: it knows no transient rejection, compares
-//! the protocol version as a number, answers a wrong one with the wrong reason, offers only transfer
-//! syntaxes that it can decode, and signs with its own implementation UID.
+//! dicom-ul's own acceptor is not used, only its PDU types: it knows no transient rejection,
+//! compares the protocol version as a number and answers a wrong one with the wrong reason, takes
+//! only transfer syntaxes of its own registry, and signs with its own implementation UID.
 
 use std::collections::HashMap;
 
 use dicom_ul::pdu::{
-    AssociationAC, AssociationRJ, AssociationRJResult, AssociationRJServiceProviderASCEReason,
-    AssociationRJServiceProviderPresentationReason, AssociationRJServiceUserReason,
-    AssociationRJSource, AssociationRQ, PresentationContextProposed, PresentationContextResult,
+    AssociationAC, AssociationRQ, PresentationContextProposed, PresentationContextResult,
     PresentationContextResultReason, RequestorRoles, UserVariableItem,
 };
 
 use super::config::{Config, PrivateSopClasses};
 use super::interruption::Interruption;
+use super::rejection::Rejection;
 use crate::dicom::sop_class::{self, Kind};
 use crate::dicom::transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN;
 use crate::dicom::{
@@ -22,77 +21,16 @@ use crate::dicom::{
     SopClassUid, TransferSyntax,
 };
 
-/// Maximum length that a requestor receives when it does not say (PS3.8 Annex D.1 leaves it open; this is
-/// the common default).
+/// Maximum length that a requestor receives when it does not say (PS3.8 Annex D.1 leaves it open;
+/// this is the common default).
 const DEFAULT_MAX_PDU_LENGTH: u32 = 16_384;
 
 /// Smallest maximum length that a fragment of two bytes fits into.
 const SMALLEST_MAX_PDU_LENGTH: u32 = 8;
 
-/// Storage SCP, Level 2 (Full), digital signatures unspecified as we change nothing, no coercion: the
-/// service-class-application-information of PS3.4 B.3.1.
+/// Storage SCP, Level 2 (Full), digital signatures unspecified as we change nothing, no coercion:
+/// the service-class-application-information of PS3.4 B.3.1.
 const STORAGE_SCP_INFORMATION: [u8; 6] = [2, 0, 1, 0, 0, 0];
-
-/// Why an association is rejected (PS3.8 Table 9-21). The transient ones ask the peer to come back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rejection {
-    ProtocolVersion,
-    ApplicationContext,
-    CalledAeTitle,
-    CallingAeTitle,
-    /// Too many associations, in all or from this address.
-    LocalLimit,
-    /// Draining, or the spool takes no more.
-    Congestion,
-}
-
-impl Rejection {
-    /// The reason as a metric label.
-    pub(super) const fn label(self) -> &'static str {
-        match self {
-            Self::ProtocolVersion => "protocol-version",
-            Self::ApplicationContext => "application-context",
-            Self::CalledAeTitle => "called-ae-title",
-            Self::CallingAeTitle => "calling-ae-title",
-            Self::LocalLimit => "local-limit",
-            Self::Congestion => "congestion",
-        }
-    }
-
-    /// The A-ASSOCIATE-RJ that says so.
-    pub(super) fn pdu(self) -> AssociationRJ {
-        use AssociationRJServiceProviderASCEReason as Acse;
-        use AssociationRJServiceProviderPresentationReason as Presentation;
-        use AssociationRJServiceUserReason as User;
-        let (result, source) = match self {
-            Self::ProtocolVersion => (
-                AssociationRJResult::Permanent,
-                AssociationRJSource::ServiceProviderASCE(Acse::ProtocolVersionNotSupported),
-            ),
-            Self::ApplicationContext => (
-                AssociationRJResult::Permanent,
-                AssociationRJSource::ServiceUser(User::ApplicationContextNameNotSupported),
-            ),
-            Self::CalledAeTitle => (
-                AssociationRJResult::Permanent,
-                AssociationRJSource::ServiceUser(User::CalledAETitleNotRecognized),
-            ),
-            Self::CallingAeTitle => (
-                AssociationRJResult::Permanent,
-                AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized),
-            ),
-            Self::LocalLimit => (
-                AssociationRJResult::Transient,
-                AssociationRJSource::ServiceProviderPresentation(Presentation::LocalLimitExceeded),
-            ),
-            Self::Congestion => (
-                AssociationRJResult::Transient,
-                AssociationRJSource::ServiceProviderPresentation(Presentation::TemporaryCongestion),
-            ),
-        };
-        AssociationRJ { result, source }
-    }
-}
 
 /// Who talks to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -203,8 +141,8 @@ pub(super) fn agree(
     })
 }
 
-/// Accepts a context for storage or verification with the first *proposed* transfer syntax that we can
-/// keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
+/// Accepts a context for storage or verification with the first *proposed* transfer syntax that we
+/// can keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
 /// choice is the acceptor's (PS3.7 D.3.2).
 fn decide(
     proposed: &PresentationContextProposed,
@@ -248,10 +186,10 @@ fn peer_max_pdu_length(items: &[UserVariableItem]) -> Result<u32, Interruption> 
     }
 }
 
-/// Our answers to the optional items: role selection (PS3.7 D.3.3.4), where the requestor stays SCU and
-/// never becomes SCP, and the storage service's extended negotiation (PS3.4 B.3.1). Asynchronous
-/// operations and user identity are accepted by silence, which means one operation at a time and no
-/// acknowledged identity (PS3.7 D.3.3.3, D.3.3.7).
+/// Our answers to the optional items: role selection (PS3.7 D.3.3.4), where the requestor stays SCU
+/// and never becomes SCP, and the storage service's extended negotiation (PS3.4 B.3.1).
+/// Asynchronous operations and user identity are accepted by silence, which means one operation at
+/// a time and no acknowledged identity (PS3.7 D.3.3.3, D.3.3.7).
 fn answers<'a>(
     items: &'a [UserVariableItem],
     contexts: &'a HashMap<u8, Context>,
@@ -434,23 +372,6 @@ mod tests {
         let mut newer = request(&[(1, CT, &[EXPLICIT])]);
         newer.protocol_version = 3;
         assert!(admit(&newer, &config).is_ok());
-    }
-
-    #[test]
-    fn the_rejection_pdu_carries_result_source_and_reason() {
-        for (rejection, bytes) in [
-            (Rejection::ProtocolVersion, [1, 2, 2]),
-            (Rejection::ApplicationContext, [1, 1, 2]),
-            (Rejection::CalledAeTitle, [1, 1, 7]),
-            (Rejection::CallingAeTitle, [1, 1, 3]),
-            (Rejection::LocalLimit, [2, 3, 2]),
-            (Rejection::Congestion, [2, 3, 1]),
-        ] {
-            let mut pdu = Vec::new();
-            dicom_ul::pdu::write_pdu(&mut pdu, &dicom_ul::Pdu::AssociationRJ(rejection.pdu()))
-                .unwrap();
-            assert_eq!(pdu[7..10], bytes, "{rejection:?}");
-        }
     }
 
     #[test]

@@ -1,30 +1,19 @@
-//! The upper layer protocol on a byte stream: PDU headers, presentation data values, deadlines.
+//! The upper layer protocol on a byte stream: PDU headers and presentation data values.
 //!
 //! dicom-ul reads a P-DATA-TF PDU as a whole and, while it waits for the rest of one, believes any
 //! length its header claims. Data sets are most of what we receive, so they are read here: the
 //! fragments of a presentation data value are copied from the receive buffer straight into the
-//! caller's block, and memory stays the same whatever a peer announces. The small PDUs of association set-up still go
-//! through dicom-ul's types (see `acceptor.rs`).
-//!
-//! Every wait has a deadline, of one of three kinds ([`Clock`]). Within a message the deadline moves
-//! only when a kilobyte has come, so a peer that trickles single bytes cannot hold an association.
+//! caller's block, and memory stays the same whatever a peer announces. The small PDUs of
+//! association set-up still go through dicom-ul's types (see `acceptor.rs`).
 
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 use super::interruption::Interruption;
-
-/// Bytes asked from the kernel at a time; more than the largest PDU of common senders.
-const READ_LENGTH: usize = 256 * 1024;
-
-/// Bytes that must arrive within one `pdu_timeout` while a message is coming in.
-const MIN_PROGRESS: usize = 1024;
-
-/// Most bytes read and thrown away while waiting for the peer to close the connection.
-const MAX_LINGER: usize = 64 << 20;
+use super::timed_stream::TimedStream;
 
 /// PDU types (PS3.8 9.3.1).
 pub(super) const A_ASSOCIATE_RQ: u8 = 0x01;
@@ -38,7 +27,8 @@ const A_ABORT: u8 = 0x07;
 /// Type, reserved byte and length before every PDU's contents.
 const PDU_HEADER: usize = 6;
 
-/// Length, presentation context ID and message control header before every fragment (PS3.8 9.3.5.1).
+/// Length, presentation context ID and message control header before every fragment (PS3.8
+/// 9.3.5.1).
 const PDV_HEADER: usize = 6;
 
 /// A presentation data value whose fragment has not been read yet.
@@ -52,71 +42,49 @@ pub(super) struct Pdv {
     pub(super) last: bool,
 }
 
-/// Which deadline the next wait for the peer has.
-#[derive(Debug, Clone, Copy)]
-enum Clock {
-    /// A fixed point in time: association request, waiting for the connection to close.
-    Fixed,
-    /// Between messages; becomes [`Clock::Message`] with the first byte.
-    Idle,
-    /// Within a message: moves on when enough bytes came since it was set.
-    Message {
-        /// Bytes since the deadline was set.
-        progress: usize,
-    },
-}
-
 /// One end of an association's connection.
 #[derive(Debug)]
 pub(super) struct PduStream<S> {
-    stream: S,
-    received: BytesMut,
+    stream: TimedStream<S>,
     /// Longest P-DATA-TF the peer may send: what we offered.
     max_pdu_length: u32,
     /// Bytes of the current P-DATA-TF after the current fragment.
     pdu_rest: u32,
     /// Bytes of the current fragment that nobody has taken yet.
     fragment_rest: u32,
-    pdu_timeout: Duration,
-    clock: Clock,
-    deadline: Instant,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
-    /// Starts with the clock of association set-up: all that comes before the association is
-    /// established must come before `deadline`.
+    /// Starts before association set-up, all of which must be over at `deadline`. Within a message
+    /// the peer has `pdu_timeout` for each kilobyte.
     pub(super) fn new(
         stream: S,
         max_pdu_length: u32,
         pdu_timeout: Duration,
         deadline: Instant,
     ) -> Self {
+        let stream = TimedStream::new(stream, pdu_timeout, deadline);
         Self {
             stream,
-            received: BytesMut::new(),
             max_pdu_length,
             pdu_rest: 0,
             fragment_rest: 0,
-            pdu_timeout,
-            clock: Clock::Fixed,
-            deadline,
         }
     }
 
-    /// Waits until at least one byte of the next message is here. Cancelling the wait loses nothing.
+    /// Waits until at least one byte of the next message is here. Cancelling the wait loses
+    /// nothing.
     pub(super) async fn wait_for_message(&mut self, longest: Duration) -> Result<(), Interruption> {
-        if self.pdu_rest > 0 || !self.received.is_empty() {
-            self.start_message();
+        if self.pdu_rest > 0 {
+            self.stream.start_message();
             return Ok(());
         }
-        self.clock = Clock::Idle;
-        self.deadline = Instant::now() + longest;
-        self.fill()
-            .await
-            .map_err(|interruption| match interruption {
-                Interruption::Truncated => Interruption::Closed,
-                other => other,
-            })
+        self.stream.wait(longest).await
+    }
+
+    /// Gives the peer its full time again after a wait that was ours.
+    pub(super) fn restart_clock(&mut self) {
+        self.stream.start_message();
     }
 
     /// Reads the header of the next presentation data value, starting the next PDU where needed.
@@ -178,11 +146,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         if wanted == 0 {
             return Ok(0);
         }
-        if self.received.is_empty() {
-            self.fill().await?;
+        if self.stream.received().is_empty() {
+            self.stream.fill().await?;
         }
-        let count = wanted.min(self.received.len());
-        block.extend_from_slice(self.received.get(..count).unwrap_or_default());
+        let count = wanted.min(self.stream.received().len());
+        block.extend_from_slice(self.stream.received().get(..count).unwrap_or_default());
         self.consume_fragment(count);
         Ok(count)
     }
@@ -193,22 +161,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         if wanted == 0 {
             return Ok(0);
         }
-        if self.received.is_empty() {
-            self.fill().await?;
+        if self.stream.received().is_empty() {
+            self.stream.fill().await?;
         }
-        let count = wanted.min(self.received.len());
+        let count = wanted.min(self.stream.received().len());
         self.consume_fragment(count);
         Ok(count)
     }
 
     /// Reads type and length of the next PDU.
     pub(super) async fn pdu_header(&mut self) -> Result<(u8, u32), Interruption> {
-        let closed_between_pdus = self.received.is_empty();
         let mut header =
             self.take(PDU_HEADER)
                 .await
                 .map_err(|interruption| match interruption {
-                    Interruption::Truncated if closed_between_pdus && self.received.is_empty() => {
+                    // Nothing of a PDU had come yet.
+                    Interruption::Truncated if self.stream.received().is_empty() => {
                         Interruption::Closed
                     }
                     other => other,
@@ -218,12 +186,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         Ok((kind, header.get_u32()))
     }
 
-    /// Reads exactly `count` bytes. The buffer grows with what arrives, not with `count`.
+    /// Reads exactly `count` bytes.
     pub(super) async fn take(&mut self, count: usize) -> Result<BytesMut, Interruption> {
-        while self.received.len() < count {
-            self.fill().await?;
-        }
-        Ok(self.received.split_to(count))
+        self.stream.take(count).await
     }
 
     /// Sends a command set in as many fragments as the peer's maximum PDU length asks for.
@@ -251,14 +216,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
 
     /// Sends bytes that are already a PDU. The peer has `pdu_timeout` to take them.
     pub(super) async fn send(&mut self, bytes: &[u8]) -> Result<(), Interruption> {
-        let sending = async {
-            self.stream.write_all(bytes).await?;
-            self.stream.flush().await
-        };
-        match timeout(self.pdu_timeout, sending).await {
-            Ok(result) => result.map_err(Interruption::Io),
-            Err(_) => Err(Interruption::TimedOut("taking a response")),
-        }
+        self.stream.send(bytes).await
     }
 
     /// Sends A-RELEASE-RP (PS3.8 9.3.7).
@@ -272,87 +230,31 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
             .await
     }
 
-    /// After our last word: waits for the peer to close the connection (Sta13 of PS3.8 9.2), for
-    /// `longest` at most. What still arrives is read and thrown away, because closing a connection
-    /// with unread bytes resets it and may take our last word away from the peer.
+    /// After our last word: waits for the peer to close the connection, for `longest` at most.
     pub(super) async fn linger(&mut self, longest: Duration) {
-        self.clock = Clock::Fixed;
-        self.deadline = Instant::now() + longest;
-        let _ = timeout_at(self.deadline, self.stream.shutdown()).await;
-        let mut discarded = 0;
-        while discarded < MAX_LINGER {
-            discarded += self.received.len();
-            self.received.clear();
-            if self.fill().await.is_err() {
-                return;
-            }
-        }
+        self.stream.linger(longest).await;
     }
 
     fn consume_fragment(&mut self, count: usize) {
-        self.received.advance(count);
-        self.fragment_rest -= u32::try_from(count)
-            .unwrap_or(self.fragment_rest)
-            .min(self.fragment_rest);
-    }
-
-    /// Gives the peer a full `pdu_timeout` for its next kilobyte. Also called when the wait was ours,
-    /// for a slow disk, which must not count against the peer.
-    pub(super) fn start_message(&mut self) {
-        self.clock = Clock::Message { progress: 0 };
-        self.deadline = Instant::now() + self.pdu_timeout;
-    }
-
-    /// Receives more bytes, whatever the kernel has. Cancel-safe.
-    async fn fill(&mut self) -> Result<(), Interruption> {
-        if self.received.capacity() - self.received.len() < READ_LENGTH / 2 {
-            self.received.reserve(READ_LENGTH);
-        }
-        let count = match timeout_at(self.deadline, self.stream.read_buf(&mut self.received)).await
-        {
-            Ok(Ok(0)) => return Err(Interruption::Truncated),
-            Ok(Ok(count)) => count,
-            Ok(Err(error)) => return Err(Interruption::Io(error)),
-            Err(_) => {
-                return Err(Interruption::TimedOut(match self.clock {
-                    Clock::Fixed => "association request",
-                    Clock::Idle => "next message",
-                    Clock::Message { .. } => "rest of a message",
-                }));
-            }
-        };
-        match &mut self.clock {
-            Clock::Fixed => {}
-            Clock::Idle => self.start_message(),
-            Clock::Message { progress } => {
-                *progress += count;
-                if *progress >= MIN_PROGRESS {
-                    self.start_message();
-                }
-            }
-        }
-        Ok(())
+        self.stream.consume(count);
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.fragment_rest = self.fragment_rest.saturating_sub(count);
     }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use tokio::io::{DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
-    fn stream(max_pdu_length: u32) -> (PduStream<DuplexStream>, DuplexStream) {
-        patient_stream(max_pdu_length, Duration::from_secs(5))
-    }
+    const PATIENCE: Duration = Duration::from_secs(5);
 
-    fn patient_stream(
-        max_pdu_length: u32,
-        patience: Duration,
-    ) -> (PduStream<DuplexStream>, DuplexStream) {
+    fn stream(max_pdu_length: u32) -> (PduStream<DuplexStream>, DuplexStream) {
         let (ours, peers) = duplex(1 << 20);
         (
-            PduStream::new(ours, max_pdu_length, patience, Instant::now() + patience),
+            PduStream::new(ours, max_pdu_length, PATIENCE, Instant::now() + PATIENCE),
             peers,
         )
     }
@@ -505,59 +407,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_peer_that_trickles_bytes_runs_into_the_deadline() {
-        let (mut ours, mut peers) = patient_stream(16384, Duration::from_millis(300));
-        let trickle = tokio::spawn(async move {
-            for byte in pdu(P_DATA_TF, &pdv(1, 2, &[0; 1000])) {
-                if peers.write_all(&[byte]).await.is_err() {
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-        });
-        let started = Instant::now();
-        ours.wait_for_message(Duration::from_secs(5)).await.unwrap();
-        let error = collect(&mut ours).await.unwrap_err();
-        assert!(
-            matches!(error, Interruption::TimedOut("rest of a message")),
-            "{error}"
-        );
-        assert!(
-            started.elapsed() < Duration::from_secs(5),
-            "the bytes alone take ten seconds"
-        );
-        drop(ours);
-        trickle.await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_keeps_a_modest_pace_is_served_to_the_end() {
-        let patience = Duration::from_millis(600);
-        let (mut ours, mut peers) = patient_stream(16384, patience);
-        let steady = tokio::spawn(async move {
-            for chunk in pdu(P_DATA_TF, &pdv(1, 2, &[0; 16000])).chunks(2048) {
-                peers.write_all(chunk).await.unwrap();
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            peers
-        });
-        let started = Instant::now();
-        ours.wait_for_message(Duration::from_secs(5)).await.unwrap();
-        assert_eq!(collect(&mut ours).await.unwrap().0.len(), 16000);
-        assert!(started.elapsed() > patience, "the deadline must have moved");
-        steady.await.unwrap();
-    }
-
-    #[tokio::test]
     async fn a_response_is_cut_to_the_peers_maximum() {
         let (mut ours, peers) = stream(16384);
         ours.send_command(5, &[9; 25], 16).await.unwrap();
-        let mut other = PduStream::new(
-            peers,
-            16,
-            Duration::from_secs(1),
-            Instant::now() + Duration::from_secs(1),
-        );
+        let mut other = PduStream::new(peers, 16, PATIENCE, Instant::now() + PATIENCE);
         let (bytes, headers) = collect(&mut other).await.unwrap();
         assert_eq!((bytes.len(), headers.len()), (25, 3));
         assert!(

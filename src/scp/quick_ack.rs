@@ -1,10 +1,11 @@
 //! A TCP stream that acknowledges at once.
 //!
-//! Stock senders leave Nagle's algorithm on and write a PDU's header and body separately, so the body waits
-//! for our acknowledgement of the header, and the kernel delays that by 40 ms. `TCP_QUICKACK` ends the
-//! wait, but the kernel clears it again; it must be set anew each time a read would block. That is
-//! exactly when `poll_read` finds nothing, so the wrapper does it there and nobody else has to think of
-//! it. Measured with DCMTK: from some ten to over a thousand megabytes per second.
+//! Stock senders leave Nagle's algorithm on and write a PDU's header and body separately, so the
+//! body waits for our acknowledgement of the header, and the kernel delays that by 40 ms.
+//! `TCP_QUICKACK` ends the wait, but the kernel clears it again; it must be set anew each time a
+//! read would block. That is exactly when `poll_read` finds nothing, so the wrapper does it there
+//! and nobody else has to think of it. Measured with DCMTK: from some ten to over a thousand
+//! megabytes per second.
 
 use std::io;
 use std::pin::Pin;
@@ -20,7 +21,8 @@ use tokio::net::TcpStream;
 pub struct QuickAckStream(TcpStream);
 
 impl QuickAckStream {
-    /// Takes a connected stream over and switches Nagle's algorithm off for our own small responses.
+    /// Takes a connected stream over and switches Nagle's algorithm off for our own small
+    /// responses.
     ///
     /// # Errors
     /// The connection is already gone.

@@ -1,8 +1,8 @@
 //! C-STORE (PS3.4 Annex B, PS3.7 9.1.1): a data set goes into the spool, a status comes back.
 //!
-//! Success is a promise: many modalities delete their copy on it. It is sent after the spool has made
-//! the instance durable, never before. A refusal never costs the association: the rest of the data set
-//! is read and thrown away, then the status says why.
+//! Success is a promise: many modalities delete their copy on it. It is sent after the spool has
+//! made the instance durable, never before. A refusal never costs the association: the rest of the
+//! data set is read and thrown away, then the status says why.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -107,8 +107,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         match outcome {
             Ok(stored) => {
                 debug!(study = %stored.study, duplicate = stored.duplicate, "instance stored");
-                // Lossy on purpose: a full channel means the pipeline has work, and its next scan of
-                // the spool finds the study.
+                // Lossy on purpose: a full channel means the pipeline has work, and its next scan
+                // of the spool finds the study.
                 let _ = self.shared.wake.try_send(stored.study);
             }
             Err(refusal) => warn!(
@@ -201,7 +201,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                         .await
                         .map_err(|error| Stop::Refused(log_refusal(&error), pdv))?;
                     *block = spare.unwrap_or_else(|| Vec::with_capacity(BLOCK_LENGTH));
-                    self.stream.start_message();
+                    self.stream.restart_clock();
                 } else if count == 0 {
                     break;
                 }

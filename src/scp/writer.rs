@@ -1,5 +1,5 @@
-//! From the network into the spool with two buffers: while the network fills one block, the other is
-//! hashed and written on a blocking thread.
+//! From the network into the spool with two buffers: while the network fills one block, the other
+//! is hashed and written on a blocking thread.
 //!
 //! An instance that fits into one block costs a single hop to another thread for everything from
 //! creating its file to making it durable.
@@ -48,8 +48,8 @@ impl Writer {
         }
     }
 
-    /// Starts writing `block` as soon as the block before it is written, and returns an empty buffer to
-    /// fill meanwhile: the one of the block before, or `None` when there was none.
+    /// Starts writing `block` as soon as the block before it is written, and returns an empty
+    /// buffer to fill meanwhile: the one of the block before, or `None` when there was none.
     pub(super) async fn hand_over(
         &mut self,
         block: Vec<u8>,
@@ -73,7 +73,8 @@ impl Writer {
         Ok(spare)
     }
 
-    /// Writes the last block and makes the instance durable. The buffer comes back for the next one.
+    /// Writes the last block and makes the instance durable. The buffer comes back for the next
+    /// one.
     pub(super) async fn finish(mut self, block: Vec<u8>) -> Result<(Stored, Vec<u8>), WriteError> {
         let handle = match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::New(arrival) => {

@@ -36,8 +36,8 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects and proposes one presentation context per entry: abstract syntax, transfer syntaxes. At
-    /// most 128 entries fit (PS3.8 9.3.2.2).
+    /// Connects and proposes one presentation context per entry: abstract syntax, transfer
+    /// syntaxes. At most 128 entries fit (PS3.8 9.3.2.2).
     pub(super) async fn establish(
         target: &Target,
         calling: &AeTitle,
@@ -110,8 +110,8 @@ impl Connection {
         self.response(&request).await.map(|(status, _)| status)
     }
 
-    /// Performs C-STORE with the `length` bytes of data set that `data_set` gives. Returns the status and
-    /// the peer's comment.
+    /// Performs C-STORE with the `length` bytes of data set that `data_set` gives. Returns the
+    /// status and the peer's comment.
     ///
     /// # Errors
     /// After an error the association is unusable: the peer may be in the middle of a data set.
@@ -135,8 +135,8 @@ impl Connection {
         self.response(&request).await
     }
 
-    /// Releases the association. The answers are in already, so a peer that does not confirm in time
-    /// changes nothing.
+    /// Releases the association. The answers are in already, so a peer that does not confirm in
+    /// time changes nothing.
     pub(super) async fn release(self) {
         let _ = timeout(PATIENCE, self.association.release()).await;
     }
@@ -191,6 +191,7 @@ impl Connection {
     async fn response(&mut self, request: &Command) -> Result<(Status, Option<String>), ScuError> {
         let mut bytes = Vec::new();
         loop {
+            acknowledge_now(self.association.inner_stream());
             let received = within("response", self.association.receive()).await?;
             let values = match received.map_err(lost)? {
                 Pdu::PData { data } => data,
@@ -230,8 +231,8 @@ fn fragment_length(peer_max_pdu_length: u32) -> usize {
     (pdu.saturating_sub(6) & !1).max(2)
 }
 
-/// Fills in the headers of a P-DATA-TF PDU with one presentation data value, for which the first twelve
-/// bytes of `pdu` are left free.
+/// Fills in the headers of a P-DATA-TF PDU with one presentation data value, for which the first
+/// twelve bytes of `pdu` are left free.
 fn put_headers(pdu: &mut [u8], context: u8, control: u8) {
     let length = u32::try_from(pdu.len().saturating_sub(6)).unwrap_or(u32::MAX);
     if let Some(headers) = pdu.first_chunk_mut::<HEADERS>() {
@@ -240,6 +241,17 @@ fn put_headers(pdu: &mut [u8], context: u8, control: u8) {
         *headers = [0x04, 0, a, b, c, d, e, f, g, h, context, control];
     }
 }
+
+/// A peer with Nagle's algorithm on sends the body of its response only when the header of it is
+/// acknowledged, which the kernel puts off by 40 ms unless told otherwise. It forgets, so it is
+/// told before each response.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn acknowledge_now(stream: &TcpStream) {
+    let _ = socket2::SockRef::from(stream).set_tcp_quickack(true);
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn acknowledge_now(_: &TcpStream) {}
 
 async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), ScuError> {
     within("taking data", stream.write_all(bytes))

@@ -1,9 +1,10 @@
 //! Service class user for the command line: C-ECHO and C-STORE against any DICOM node.
 //!
-//! For checking a connection and for sending files as they are. Nothing is converted: a file goes out
-//! in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
-//! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the library's
-//! writer buffers as much as the peer's maximum length, which a peer may set to "no limit".
+//! For checking a connection and for sending files as they are. Nothing is converted: a file goes
+//! out in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
+//! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the
+//! library's writer buffers as much as the peer's maximum length, which a peer may set to "no
+//! limit".
 
 mod connection;
 mod send;

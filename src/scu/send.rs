@@ -1,6 +1,6 @@
 //! Sending files: what to propose, one outcome per file.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fs;
 use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -15,6 +15,9 @@ use crate::dicom::{AeTitle, FileMeta, SopClassUid, Status, TransferSyntaxUid};
 
 /// Most presentation contexts in one association: the odd numbers from 1 to 255.
 const MAX_CONTEXTS: usize = 128;
+
+/// Lost associations in a row, none of which brought a single answer, after which we stop trying.
+const MAX_FRUITLESS: u32 = 3;
 
 /// Deepest folder nesting that is searched for files.
 const MAX_DEPTH: usize = 64;
@@ -73,12 +76,14 @@ struct Planned {
     length: u64,
 }
 
-/// Sends files, and all files in folders, as they are. `progress` hears of each file once, in the order in
-/// which they are done. One association is used for up to 128 combinations of SOP class and transfer
-/// syntax; when one fails, its remaining files fail with it and the next ones are still tried.
+/// Sends files, and all files in folders, as they are. `progress` hears of each file once, in the
+/// order in which they are done. One association carries up to 128 combinations of SOP class and
+/// transfer syntax. When it is lost, the file that was under way has failed and a new association
+/// goes on with the next one.
 ///
 /// # Errors
-/// [`ScuError`] when not a single association could be established. All else is a file's own outcome.
+/// [`ScuError`] when not a single association could be established. All else is a file's own
+/// outcome.
 pub async fn send(
     target: &Target,
     calling: &AeTitle,
@@ -108,17 +113,22 @@ pub async fn send(
     }
     let (mut first_failure, mut established) = (None, false);
     for group in groups(files) {
-        match Connection::establish(target, calling, proposal(&group)).await {
-            Ok(connection) => {
-                established = true;
-                send_group(connection, group, &mut report).await;
-            }
-            Err(error) => {
-                let reason = error.to_string();
-                for file in group {
-                    report(unsent(file.path, SendError::Association(reason.clone())));
+        let mut rest = VecDeque::from(group);
+        let mut fruitless = 0;
+        while !rest.is_empty() {
+            match Connection::establish(target, calling, proposal(rest.make_contiguous())).await {
+                Ok(connection) => {
+                    established = true;
+                    let done = send_some(connection, &mut rest, &mut report).await;
+                    fruitless = if done { 0 } else { fruitless + 1 };
                 }
-                first_failure.get_or_insert(error);
+                Err(error) => {
+                    fail(&mut rest, &chain(&error), &mut report);
+                    first_failure.get_or_insert(error);
+                }
+            }
+            if fruitless == MAX_FRUITLESS {
+                fail(&mut rest, "peer ends every association", &mut report);
             }
         }
     }
@@ -128,34 +138,45 @@ pub async fn send(
     }
 }
 
-async fn send_group(connection: Connection, group: Vec<Planned>, report: &mut impl FnMut(Sent)) {
-    let mut connection = Ok(connection);
-    for file in group {
+/// Sends files from the front of `rest` until none is left or the association is lost; the file
+/// that was being sent then counts as done. Says whether at least one file got an answer.
+async fn send_some(
+    mut connection: Connection,
+    rest: &mut VecDeque<Planned>,
+    report: &mut impl FnMut(Sent),
+) -> bool {
+    let mut answered = false;
+    while let Some(file) = rest.pop_front() {
         let started = Instant::now();
-        let sent = match &mut connection {
-            Err(reason) => unsent(file.path, SendError::Association(String::clone(reason))),
-            Ok(open) => match store(open, &file).await {
-                Ok((status, comment)) => Sent {
+        match store(&mut connection, &file).await {
+            Ok((status, comment)) => {
+                answered = true;
+                report(Sent {
                     path: file.path,
                     result: Ok(status),
                     comment,
                     bytes: file.length,
                     elapsed: started.elapsed(),
-                },
-                Err(Failure::File(error)) => unsent(file.path, error),
-                Err(Failure::Association(error)) => {
-                    let reason = chain(&error);
-                    if let Ok(broken) = std::mem::replace(&mut connection, Err(reason.clone())) {
-                        broken.abort().await;
-                    }
-                    unsent(file.path, SendError::Association(reason))
-                }
-            },
-        };
-        report(sent);
+                });
+            }
+            Err(Failure::File(error)) => {
+                answered = true;
+                report(unsent(file.path, error));
+            }
+            Err(Failure::Association(error)) => {
+                report(unsent(file.path, SendError::Association(chain(&error))));
+                connection.abort().await;
+                return answered;
+            }
+        }
     }
-    if let Ok(connection) = connection {
-        connection.release().await;
+    connection.release().await;
+    answered
+}
+
+fn fail(rest: &mut VecDeque<Planned>, reason: &str, report: &mut impl FnMut(Sent)) {
+    for file in rest.drain(..) {
+        report(unsent(file.path, SendError::Association(reason.to_owned())));
     }
 }
 
@@ -285,8 +306,8 @@ fn groups(files: Vec<Planned>) -> Vec<Vec<Planned>> {
     groups
 }
 
-/// One presentation context per combination, each with exactly one transfer syntax, so that the answer
-/// says which files may be sent.
+/// One presentation context per combination, each with exactly one transfer syntax, so that the
+/// answer says which files may be sent.
 fn proposal(group: &[Planned]) -> Vec<(&str, Vec<&str>)> {
     let mut seen = HashSet::new();
     let mut contexts = Vec::new();

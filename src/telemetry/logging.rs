@@ -41,7 +41,8 @@ pub enum Format {
 /// # Errors
 /// `log.level` that is no filter.
 pub fn init(config: &Config) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&config.level)
+    // OpenJPEG tells of every header it has read.
+    let filter = EnvFilter::try_new(format!("jpeg2k=warn,{}", config.level))
         .map_err(|err| format!("log.level: `{}` is no filter: {err}", config.level))?;
     let json = match config.format {
         Format::Json => true,

@@ -113,7 +113,7 @@ fn walk(mut source: impl Source, ts: &str, limits: &ReadLimits) -> Result<Identi
     if source.peek(1)?.is_empty() {
         return Err(ReadError::Truncated {
             at: source.position(),
-            what: "an empty data set",
+            what: "its first element",
         });
     }
     let encoding = Encoding::of(ts).sniffed(&mut source)?;

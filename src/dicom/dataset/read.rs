@@ -228,7 +228,7 @@ fn tree<R: Read + Seek>(
     if source.peek(1)?.is_empty() {
         return Err(ReadError::Truncated {
             at: source.position(),
-            what: "an empty data set",
+            what: "its first element",
         });
     }
     let mut walker = Walker::new(source, encoding, limits);

@@ -80,21 +80,18 @@ impl DataSet {
         self.elements.get(at)
     }
 
-    /// Whether the attribute is present with more than padding in it.
+    /// Whether the attribute is present with more than padding in it. Zero is a value where numbers
+    /// are binary.
     pub fn has_value(&self, tag: Tag) -> bool {
-        match self.get(tag).map(|element| &element.value) {
-            None => false,
-            Some(Value::Bytes(bytes)) => {
-                bytes.iter().any(|&b| b != b' ' && b != 0) || {
-                    // Zero is a value where numbers are binary.
-                    self.get(tag)
-                        .is_some_and(|element| element.vr.size().is_some())
-                        && !bytes.is_empty()
-                }
-            }
-            Some(Value::Items(items)) => !items.is_empty(),
-            Some(Value::InFile(range)) => range.length > 0,
-            Some(Value::Fragments(_)) => true,
+        let Some(element) = self.get(tag) else {
+            return false;
+        };
+        match &element.value {
+            Value::Bytes(bytes) if number_size(element.vr).is_some() => !bytes.is_empty(),
+            Value::Bytes(bytes) => !trim(bytes).is_empty(),
+            Value::Items(items) => !items.is_empty(),
+            Value::InFile(range) => range.length > 0,
+            Value::Fragments(_) => true,
         }
     }
 
@@ -159,7 +156,16 @@ impl DataSet {
 
     /// The first value as a finite floating-point number.
     pub fn float(&self, tag: Tag) -> Option<f64> {
-        self.floats(tag).into_iter().next()
+        let element = self.get(tag)?;
+        let bytes = self.bytes(tag)?;
+        if number_size(element.vr).is_none() {
+            return decimal(first(bytes));
+        }
+        let value = match self.number(element.vr, bytes, 0)? {
+            Number::Int(value) => value as f64,
+            Number::Float(value) => value,
+        };
+        value.is_finite().then_some(value)
     }
 
     /// All values as finite floating-point numbers; empty when any of them is not one.
@@ -286,6 +292,8 @@ mod tests {
         assert_eq!(set.int(tags::NUMBER_OF_FRAMES), Some(12));
         let set = data_set(tags::WINDOW_CENTER, b"DS", b"40\\-1.5e2 ");
         assert_eq!(set.floats(tags::WINDOW_CENTER), [40.0, -150.0]);
+        let set = data_set(tags::WINDOW_CENTER, b"DS", b"40\\");
+        assert_eq!(set.float(tags::WINDOW_CENTER), Some(40.0));
         let mut set = data_set(tags::ROWS, b"US", &[2, 0]);
         set.big_endian = true;
         assert_eq!(set.int(tags::ROWS), Some(512));

@@ -1,0 +1,19 @@
+//! The harness: real processes and real peers, and nothing that a scenario has to know twice.
+
+pub mod datasets;
+pub mod files;
+pub mod gateway;
+pub mod golden;
+pub mod options;
+pub mod peers;
+pub mod rabbit;
+pub mod raw_peer;
+pub mod reaper;
+pub mod topology;
+pub mod waiting;
+
+pub use datasets::{Instance, Study};
+pub use gateway::Gateway;
+pub use options::Options;
+pub use raw_peer::{Answer, RawPeer};
+pub use waiting::{SOON, wait_for, wait_until};
