@@ -167,7 +167,7 @@ impl App {
     /// Runs until told to drain, or until a stage dies.
     ///
     /// # Errors
-    /// The stage that ended by itself, or that had to be abandoned while draining.
+    /// The stage that ended by itself, or a drain that was cut short.
     pub async fn run(self, signals: Signals) -> Result<(), StageError> {
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let api = self.api(phase_seen);
@@ -208,22 +208,26 @@ impl App {
             tracing::info!("draining");
         }
         phase.send_replace(Phase::Draining);
-        let mut outcomes = Vec::new();
-        refuse.cancel();
-        outcomes.push(scp.finish(grace.associations.get()).await);
-        finish.cancel();
-        outcomes.push(pipeline.finish(grace.studies.get()).await);
-        flush.cancel();
-        outcomes.push(publisher.finish(grace.outbox.get()).await);
-        quiet.cancel();
-        outcomes.push(housekeeper.finish(Duration::from_secs(2)).await);
-        outcomes.push(http.finish(Duration::from_secs(2)).await);
-        for error in outcomes.into_iter().filter_map(Result::err) {
-            // An abandoned drain costs time at the next start, nothing else.
-            tracing::warn!(error = %error, "not drained");
-        }
+        let drain = async {
+            refuse.cancel();
+            told(scp.finish(grace.associations.get()).await);
+            finish.cancel();
+            told(pipeline.finish(grace.studies.get()).await);
+            flush.cancel();
+            told(publisher.finish(grace.outbox.get()).await);
+            quiet.cancel();
+            told(housekeeper.finish(Duration::from_secs(2)).await);
+            told(http.finish(Duration::from_secs(2)).await);
+        };
+        let drained = tokio::select! {
+            () = drain => Ok(()),
+            () = stop.cancelled() => Err(StageError {
+                stage: "drain",
+                reason: "cut short by a second signal; nothing depends on it".to_owned(),
+            }),
+        };
         tracing::info!("stopped");
-        died.map_or(Ok(()), Err)
+        died.map_or(drained, Err)
     }
 
     fn api(&self, phase: watch::Receiver<Phase>) -> Api {
@@ -276,6 +280,13 @@ pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
         Ok((models, runtime.version().to_owned()))
     })
     .await?
+}
+
+/// An abandoned stage costs time at the next start, nothing else.
+fn told(outcome: Result<(), StageError>) {
+    if let Err(error) = outcome {
+        tracing::warn!(error = %error, "not drained");
+    }
 }
 
 fn report(recovered: &Recovered, metrics: &Metrics) {

@@ -1,6 +1,7 @@
 //! `serve`: the gateway until a signal ends it.
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,7 +11,8 @@ use crate::app::{App, Signals};
 pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = args.load()?;
     tracing::info!(config = %effective(&config), "configuration");
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let outcome = runtime.block_on(async {
         let signals = Signals::default();
         listen(signals.clone())?;
         // A pod can be told to stop while it is still starting.
@@ -20,9 +22,15 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         };
         Ok(match app.run(signals).await {
             Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::from(FAILED),
+            Err(err) => {
+                tracing::error!(error = %err, "the gateway failed");
+                ExitCode::from(FAILED)
+            }
         })
-    })
+    });
+    // A decoder or a sync that is still at work must not hold the process.
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    outcome
 }
 
 /// The first SIGTERM or SIGINT drains, the second stops at once.

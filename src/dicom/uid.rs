@@ -26,13 +26,13 @@ pub enum UidError {
     /// Two dots in a row, or a dot at an end.
     #[error("UID has an empty component")]
     EmptyComponent,
-    /// A component such as `007`.
-    #[error("UID has a component with a leading zero")]
-    LeadingZero,
 }
 
-/// A unique identifier that obeys PS3.5 9.1: 1 to 64 characters, digits and dots, no empty
-/// component and no leading zeros.
+/// A unique identifier after PS3.5 9.1: 1 to 64 characters, digits and dots, no empty component.
+///
+/// Components with leading zeros, which the standard forbids, are admitted: equipment in the field
+/// writes them, and refusing its images would lose a study over nothing. The text is kept as it is,
+/// so two UIDs that differ only in such zeros stay two.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Uid(Box<str>);
 
@@ -56,13 +56,8 @@ impl Uid {
         {
             return Err(UidError::Character);
         }
-        for component in text.split('.') {
-            if component.is_empty() {
-                return Err(UidError::EmptyComponent);
-            }
-            if component.len() > 1 && component.starts_with('0') {
-                return Err(UidError::LeadingZero);
-            }
+        if text.split('.').any(str::is_empty) {
+            return Err(UidError::EmptyComponent);
         }
         Ok(Self(text.into()))
     }
@@ -193,11 +188,14 @@ mod tests {
             (".1", UidError::EmptyComponent),
             ("1.2.", UidError::EmptyComponent),
             ("..", UidError::EmptyComponent),
-            ("1.02", UidError::LeadingZero),
-            ("1.00", UidError::LeadingZero),
         ] {
             assert_eq!(Uid::parse(text), Err(error), "{text:?}");
         }
+    }
+
+    #[test]
+    fn leading_zeros_are_admitted_and_kept_apart() {
+        assert_ne!(Uid::parse("1.02").unwrap(), Uid::parse("1.2").unwrap());
     }
 
     #[test]

@@ -589,7 +589,7 @@ mod tests {
             ("\"example\"", "\"Bad Name\"", "name:"),
             ("\"1.0.0\"", "\"../1\"", "version:"),
             ("sha256 = \"00", "sha256 = \"zz", "sha256:"),
-            ("\"2.25.1\"", "\"2.25.01\"", "device_uid:"),
+            ("\"2.25.1\"", "\"2.25..1\"", "device_uid:"),
             ("rows = 8", "rows = 0", "input.rows:"),
             ("rows = 8", "", "input.rows: is missing"),
             ("channels = 1", "channels = 2", "input.channels:"),

@@ -101,7 +101,8 @@ impl Assembler {
     /// instance chooses the quiet period; of two senders the longer one counts.
     pub fn observe(&mut self, entry: &Entry) {
         let policy = self.config.policy(entry.arrival.calling_ae.as_str());
-        let at = entry.received_at;
+        // A clock that was set back over a restart must not hold a study until it has caught up.
+        let at = entry.received_at.min(Timestamp::now());
         let open = self.open.entry(entry.study.clone()).or_insert(Open {
             arrivals: Arrivals {
                 first: at,

@@ -150,7 +150,9 @@ impl Gateway {
     /// The JSON body of a successful answer.
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
-        let (status, body) = self.ask(path).unwrap_or_else(|| panic!("GET {path} failed"));
+        let (status, body) = self
+            .ask(path)
+            .unwrap_or_else(|| panic!("GET {path} failed"));
         assert_eq!(status, 200, "GET {path}: {body}");
         serde_json::from_str(&body).unwrap()
     }
@@ -270,7 +272,10 @@ fn configure(dir: &Path, options: &Options) {
 
 fn serve(dir: &Path) -> Command {
     let mut command = binary();
-    command.arg("serve").arg("--config").arg(dir.join("gateway.toml"));
+    command
+        .arg("serve")
+        .arg("--config")
+        .arg(dir.join("gateway.toml"));
     command.current_dir(dir).stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command

@@ -88,7 +88,7 @@ fn python() -> PathBuf {
     repository().join(".deps/venv/bin/python")
 }
 
-/// Runs a command to its end, or kills it at the deadline.
+/// Runs a command to its end. One that misses the deadline ends with the test process.
 pub fn run(command: &mut Command) -> Output {
     let program = Path::new(command.get_program()).display().to_string();
     command.stdin(Stdio::null());
@@ -108,4 +108,13 @@ pub fn run(command: &mut Command) -> Output {
 #[track_caller]
 pub fn succeeded(output: &Output) {
     assert!(output.status.success(), "{output:?}");
+}
+
+/// [`skip`] for what only root can do: required of root only, as not every CI is.
+pub fn skip_unless_root(reason: &str) {
+    if rustix::process::geteuid().is_root() {
+        skip(reason);
+    } else {
+        let _ = writeln!(std::io::stderr(), "SKIPPED: {reason}");
+    }
 }

@@ -1,0 +1,38 @@
+//! The promises of the gateway, each as a scenario with the real binary and real peers.
+//!
+//! One file per scenario, named as the scenario; `support` is the harness. Every wait is for a
+//! condition with a deadline, every port is free, every folder is temporary.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod support;
+
+mod a_late_instance_makes_a_revision;
+mod a_manifest_that_contradicts_its_model_is_refused;
+mod a_nacked_message_is_sent_again;
+mod a_second_process_on_the_same_spool_is_refused;
+mod a_second_sigterm_stops_at_once;
+mod a_study_without_a_model_is_skipped;
+mod an_undecodable_image_fails_with_a_code;
+mod an_unroutable_message_is_kept;
+mod associations_are_admitted_by_rule;
+mod bad_configurations_are_refused;
+mod demo_check_and_infer_work_offline;
+mod disconnect_in_the_middle_of_a_data_set;
+mod echo_from_dcmtk_and_pynetdicom;
+mod findings_equal_the_golden_ones;
+mod full_disk_answers_a700_and_recovers;
+mod hostile_uids_are_refused;
+mod kill_after_the_store_response;
+mod kill_between_outbox_and_release;
+mod kill_in_the_middle_of_a_study;
+mod no_patient_data_in_logs_and_metrics;
+mod same_instance_twice;
+mod same_uid_other_bytes;
+mod sigterm_drains;
+mod spooled_before_start;
+mod the_broker_is_down_at_start;
+mod the_broker_restarts_in_the_middle;
+mod the_file_broker_appends_lines;
+mod the_ledger_answers_where_everything_is;
+mod two_senders_one_study;

@@ -1,0 +1,59 @@
+//! SIGTERM: newcomers are asked to come back, the message in hand is finished, nothing is lost, and the
+//! exit code says that all is well.
+
+use crate::support::{Answer, Gateway, Options, RawPeer, SOON, Study, wait_until};
+
+#[test]
+fn the_message_in_hand_is_finished_and_newcomers_are_turned_away() {
+    let options = Options::new()
+        .set("study.quiet_period", "10m")
+        .set("shutdown.associations", "30s");
+    let mut gateway = Gateway::start(&options);
+    let study = Study::chest();
+    let (first, second) = (study.image(1), study.image(2));
+    let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&first]);
+    assert_eq!(peer.store(&first), 0);
+    peer.begin_store(&second).unwrap();
+    let (part, rest) = second.data_set.split_at(1000);
+    peer.continue_store(&second, part, false).unwrap();
+
+    gateway.terminate();
+    wait_until("end of readiness", SOON, || {
+        gateway
+            .ask("/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("draining"))
+    });
+    let newcomer = RawPeer::request(gateway.dicom_port, "CT2", &[&first]);
+    let answer = newcomer.map(|(_, answer)| answer).unwrap();
+    assert_eq!(
+        answer,
+        Answer::Rejected(2, 3, 1),
+        "transient: temporary congestion"
+    );
+    peer.continue_store(&second, rest, true).unwrap();
+    assert_eq!(peer.status().unwrap(), 0, "the message in hand is answered");
+    assert_eq!(
+        peer.next_pdu().unwrap(),
+        0x07,
+        "then the association is aborted"
+    );
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+
+    gateway.restart_with(&Options::new());
+    gateway.wait_until_done(&[&study.uid]);
+    let messages = gateway.messages();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0]["data"]["study"]["instances_received"], 2);
+}
+
+#[test]
+fn an_idle_gateway_ends_at_once() {
+    let mut gateway = Gateway::start(&Options::new());
+    gateway.terminate();
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+    assert!(gateway.log().contains("\"stopped\""));
+    assert!(
+        !gateway.log().contains("not drained"),
+        "nothing had to be abandoned"
+    );
+}

@@ -1,0 +1,62 @@
+//! What an earlier process accepted is worked on at the start, by the ordinary path; what has rotted
+//! meanwhile is set aside and reported.
+
+use crate::support::files::below;
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_until};
+
+#[test]
+fn entries_of_an_earlier_run_are_worked_on() {
+    let mut gateway = Gateway::start(&Options::new().set("study.quiet_period", "10m"));
+    let studies: Vec<Study> = (0..4).map(|_| Study::chest()).collect();
+    for study in &studies {
+        assert_eq!(
+            RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
+            [0]
+        );
+    }
+    gateway.kill();
+    assert!(gateway.messages().is_empty());
+    gateway.restart_with(&Options::new());
+    let uids: Vec<&str> = studies.iter().map(|study| study.uid.as_str()).collect();
+    gateway.wait_until_done(&uids);
+    assert_eq!(gateway.messages_by_study().len(), 4);
+}
+
+#[test]
+fn a_corrupt_entry_is_set_aside_and_the_others_go_on() {
+    let mut gateway = Gateway::start(&Options::new().set("study.quiet_period", "10m"));
+    let studies: Vec<Study> = (0..3).map(|_| Study::chest()).collect();
+    for study in &studies {
+        assert_eq!(
+            RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
+            [0]
+        );
+    }
+    gateway.kill();
+    let entries = below(&gateway.data_dir());
+    assert_eq!(entries.len(), 3);
+    // The second has lost its end, and somebody has left a file.
+    let torn = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&entries[1])
+        .unwrap();
+    torn.set_len(torn.metadata().unwrap().len() - 100).unwrap();
+    std::fs::write(gateway.data_dir().join("notes.txt"), "by hand").unwrap();
+    gateway.restart_with(&Options::new());
+
+    gateway.wait_until_done(&[&studies[0].uid, &studies[2].uid]);
+    let listed = gateway.get("/api/v1/quarantine");
+    let listed = listed["quarantine"].as_array().unwrap();
+    assert_eq!(listed.len(), 2, "{listed:?}");
+    let torn = entries[1].file_stem().unwrap().to_str().unwrap();
+    let torn = listed.iter().find(|item| item["entry"] == torn).unwrap();
+    assert!(
+        torn["reason"].as_str().unwrap().contains("length differs"),
+        "{torn}"
+    );
+    assert_eq!(gateway.metric("quarantined_instances_total", &[]), 2.0);
+    wait_until("release of nothing else", SOON, || {
+        below(&gateway.data_dir()).len() == 2
+    });
+    assert_eq!(gateway.messages_by_study().len(), 2);
+}

@@ -1,0 +1,183 @@
+//! Studies that the tests make up: small images with invented patients, in explicit VR little endian.
+
+/// CT Image Storage.
+pub const CT_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
+/// Digital X-Ray Image Storage - For Presentation.
+pub const DX_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.1.1";
+/// Explicit VR Little Endian.
+pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
+
+/// A study in the making.
+#[derive(Debug, Clone)]
+pub struct Study {
+    /// Study Instance UID.
+    pub uid: String,
+    /// Patient's Name (0010,0010).
+    pub patient_name: String,
+    /// Patient ID (0010,0020).
+    pub patient_id: String,
+    /// Accession Number (0008,0050).
+    pub accession_number: String,
+    /// Height and width of the images.
+    pub side: u16,
+    /// What the UIDs of series and instances begin with.
+    root: String,
+    sop_class: &'static str,
+    modality: &'static str,
+}
+
+/// One instance: what a C-STORE sends.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// SOP Class UID.
+    pub sop_class: String,
+    /// SOP Instance UID.
+    pub sop_instance: String,
+    /// Transfer syntax of the data set.
+    pub transfer_syntax: String,
+    /// The encoded data set.
+    pub data_set: Vec<u8>,
+}
+
+impl Study {
+    /// CT slices: no model of the repository applies to them.
+    pub fn ct() -> Self {
+        Self::new(CT_IMAGE, "CT")
+    }
+
+    /// Frontal chest images: `cxr-phantom` applies to them.
+    pub fn chest() -> Self {
+        Self::new(DX_IMAGE, "DX")
+    }
+
+    fn new(sop_class: &'static str, modality: &'static str) -> Self {
+        Self {
+            uid: new_uid(),
+            patient_name: "INVENTED^PATIENT".to_owned(),
+            patient_id: "INVENTED-1".to_owned(),
+            accession_number: "A0001".to_owned(),
+            side: 64,
+            root: new_uid(),
+            sop_class,
+            modality,
+        }
+    }
+
+    /// The same study of somebody whose data are easy to find again.
+    pub fn of_patient(mut self, name: &str, id: &str, accession_number: &str) -> Self {
+        (self.patient_name, self.patient_id) = (name.to_owned(), id.to_owned());
+        self.accession_number = accession_number.to_owned();
+        self
+    }
+
+    /// The `number`th image.
+    pub fn image(&self, number: u16) -> Instance {
+        self.image_with(number, u64::from(number))
+    }
+
+    /// The same instance with other pixels: another `seed`, other bytes.
+    pub fn image_with(&self, number: u16, seed: u64) -> Instance {
+        let pixels = noise(usize::from(self.side).pow(2), seed);
+        let mut data_set = self.header(number);
+        element(&mut data_set, (0x7FE0, 0x0010), b"OW", &pixels);
+        self.instance(number, EXPLICIT, data_set)
+    }
+
+    /// An image in a compressed transfer syntax with one fragment.
+    pub fn compressed(&self, number: u16, transfer_syntax: &str, fragment: &[u8]) -> Instance {
+        let mut data_set = self.header(number);
+        data_set.extend([0xE0, 0x7F, 0x10, 0x00, b'O', b'B', 0, 0]);
+        data_set.extend([0xFF; 4]);
+        // An empty offset table, the fragment, the delimiter (PS3.5 Table A.4-1).
+        data_set.extend([0xFE, 0xFF, 0x00, 0xE0, 0, 0, 0, 0]);
+        data_set.extend([0xFE, 0xFF, 0x00, 0xE0]);
+        data_set.extend(u32::try_from(fragment.len()).unwrap().to_le_bytes());
+        data_set.extend_from_slice(fragment);
+        data_set.extend([0xFE, 0xFF, 0xDD, 0xE0, 0, 0, 0, 0]);
+        self.instance(number, transfer_syntax, data_set)
+    }
+
+    /// SOP Instance UID of the `number`th image.
+    pub fn sop_instance(&self, number: u16) -> String {
+        format!("{}.{number}", self.root)
+    }
+
+    fn instance(&self, number: u16, transfer_syntax: &str, data_set: Vec<u8>) -> Instance {
+        Instance {
+            sop_class: self.sop_class.to_owned(),
+            sop_instance: self.sop_instance(number),
+            transfer_syntax: transfer_syntax.to_owned(),
+            data_set,
+        }
+    }
+
+    fn header(&self, number: u16) -> Vec<u8> {
+        let series = format!("{}.0", self.root);
+        let number_text = number.to_string();
+        let mut out = Vec::new();
+        let mut text = |tag, vr: &[u8; 2], value: &str| {
+            let pad = if vr == b"UI" { '\0' } else { ' ' };
+            let mut value = value.to_owned();
+            if value.len() % 2 == 1 {
+                value.push(pad);
+            }
+            element(&mut out, tag, vr, value.as_bytes());
+        };
+        text((0x0008, 0x0016), b"UI", self.sop_class);
+        text((0x0008, 0x0018), b"UI", &self.sop_instance(number));
+        text((0x0008, 0x0020), b"DA", "20260102");
+        text((0x0008, 0x0050), b"SH", &self.accession_number);
+        text((0x0008, 0x0060), b"CS", self.modality);
+        text((0x0010, 0x0010), b"PN", &self.patient_name);
+        text((0x0010, 0x0020), b"LO", &self.patient_id);
+        text((0x0018, 0x0015), b"CS", "CHEST");
+        text((0x0018, 0x5101), b"CS", "PA");
+        text((0x0020, 0x000D), b"UI", &self.uid);
+        text((0x0020, 0x000E), b"UI", &series);
+        text((0x0020, 0x0013), b"IS", &number_text);
+        let mut short = |tag, value: u16| element(&mut out, tag, b"US", &value.to_le_bytes());
+        short((0x0028, 0x0002), 1);
+        element(&mut out, (0x0028, 0x0004), b"CS", b"MONOCHROME2 ");
+        let mut short = |tag, value: u16| element(&mut out, tag, b"US", &value.to_le_bytes());
+        short((0x0028, 0x0010), self.side);
+        short((0x0028, 0x0011), self.side);
+        short((0x0028, 0x0100), 16);
+        short((0x0028, 0x0101), 12);
+        short((0x0028, 0x0102), 11);
+        short((0x0028, 0x0103), 0);
+        element(&mut out, (0x0028, 0x1050), b"DS", b"2048");
+        element(&mut out, (0x0028, 0x1051), b"DS", b"4096");
+        out
+    }
+}
+
+/// A UID that nobody has used (PS3.5 B.2).
+pub fn new_uid() -> String {
+    format!("2.25.{}", uuid::Uuid::new_v4().as_u128())
+}
+
+/// An element in explicit VR little endian (PS3.5 §7.1.2).
+fn element(out: &mut Vec<u8>, (group, number): (u16, u16), vr: &[u8; 2], value: &[u8]) {
+    out.extend(group.to_le_bytes());
+    out.extend(number.to_le_bytes());
+    out.extend(vr);
+    if matches!(vr, b"OB" | b"OW") {
+        out.extend([0, 0]);
+        out.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+    } else {
+        out.extend(u16::try_from(value.len()).unwrap().to_le_bytes());
+    }
+    out.extend(value);
+}
+
+/// Twelve-bit noise that the seed decides (xorshift).
+fn noise(count: usize, seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        ((state >> 40) as u16 & 0x0FFF).to_le_bytes()
+    };
+    (0..count).flat_map(|_| next()).collect()
+}

@@ -1,0 +1,218 @@
+//! A real RabbitMQ: the one at `PACS_GATEWAY_TEST_AMQP_URL`, or private nodes of the installed one.
+//!
+//! Scenarios share a node and keep apart by the names of their exchanges and queues. Those that stop
+//! or kill the broker take turns at a second node, which is always a private one.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::peers::{find, skip};
+use super::{reaper, wait_until};
+
+/// A node boots in a few seconds when it has a core for itself.
+const BOOT: Duration = Duration::from_secs(120);
+
+/// Where a scenario's messages go: names of its own on some broker.
+#[derive(Debug, Clone)]
+pub struct Route {
+    /// AMQP URL.
+    pub url: String,
+    /// Topic exchange.
+    pub exchange: String,
+    /// Queue.
+    pub queue: String,
+}
+
+impl Route {
+    fn new(url: &str) -> Self {
+        let name = format!("it.{}", uuid::Uuid::new_v4().simple());
+        Self {
+            url: url.to_owned(),
+            exchange: name.clone(),
+            queue: name,
+        }
+    }
+}
+
+/// A route on the broker that all scenarios share; `None` when there is no broker to be had.
+pub fn shared() -> Option<Route> {
+    static SHARED: LazyLock<Option<String>> = LazyLock::new(|| {
+        let given = std::env::var("PACS_GATEWAY_TEST_AMQP_URL");
+        given.ok().or_else(|| {
+            let node = Node::install()?;
+            let url = node.url();
+            // It serves until the test process ends; the reaper ends it then.
+            std::mem::forget(node);
+            Some(url)
+        })
+    });
+    let route = SHARED.as_deref().map(Route::new);
+    if route.is_none() {
+        skip("rabbitmq-server is not installed and PACS_GATEWAY_TEST_AMQP_URL is not set");
+    }
+    route
+}
+
+/// The broker that may be stopped, running, and this scenario's alone until the guard is dropped.
+pub fn private() -> Option<Private> {
+    static PRIVATE: Mutex<Option<Node>> = Mutex::new(None);
+    let mut guard = PRIVATE.lock().unwrap_or_else(PoisonError::into_inner);
+    if guard.is_none() {
+        *guard = Node::install();
+    }
+    match guard.as_mut() {
+        Some(node) => node.start(),
+        None => {
+            skip("rabbitmq-server is not installed");
+            return None;
+        }
+    }
+    Some(Private { guard })
+}
+
+/// A turn at the private broker.
+pub struct Private {
+    guard: MutexGuard<'static, Option<Node>>,
+}
+
+impl Private {
+    /// A route on it.
+    pub fn route(&mut self) -> Route {
+        Route::new(&self.node().url())
+    }
+
+    /// The node itself.
+    pub fn node(&mut self) -> &mut Node {
+        self.guard.as_mut().unwrap()
+    }
+}
+
+/// A private RabbitMQ node with everything it writes inside one folder.
+pub struct Node {
+    program: PathBuf,
+    home: PathBuf,
+    name: String,
+    port: u16,
+    dist_port: u16,
+    child: Option<Child>,
+}
+
+impl Node {
+    /// Makes and starts a node, if RabbitMQ is installed.
+    fn install() -> Option<Self> {
+        // Debian's wrapper in PATH changes the user; the script behind it takes any.
+        let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
+        let program = if script.is_file() {
+            script.to_owned()
+        } else {
+            find("rabbitmq-server")?
+        };
+        let home = tempfile::tempdir().unwrap().keep();
+        reaper::remove_at_exit(&home);
+        std::fs::write(home.join("plugins"), "[].\n").unwrap();
+        let port = free_port();
+        let mut node = Self {
+            program,
+            home,
+            name: format!("gw{}-{port}@localhost", std::process::id()),
+            port,
+            dist_port: free_port(),
+            child: None,
+        };
+        node.start();
+        Some(node)
+    }
+
+    /// Its AMQP URL.
+    pub fn url(&self) -> String {
+        format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// Starts it, unless it runs, and waits until it takes connections.
+    pub fn start(&mut self) {
+        if self.child.is_some() {
+            return;
+        }
+        let child = self.command().spawn().unwrap();
+        reaper::adopt(child.id());
+        self.child = Some(child);
+        wait_until("RabbitMQ", BOOT, || {
+            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        });
+    }
+
+    /// Stops it in an orderly way.
+    pub fn stop(&mut self) {
+        self.end(Signal::TERM);
+    }
+
+    /// Power cut.
+    pub fn kill(&mut self) {
+        self.end(Signal::KILL);
+    }
+
+    fn end(&mut self, signal: Signal) {
+        if let Some(mut child) = self.child.take() {
+            kill_process(Pid::from_child(&child), signal).unwrap();
+            wait_until("end of RabbitMQ", BOOT, || {
+                child.try_wait().unwrap().is_some()
+            });
+            reaper::spare(child.id());
+        }
+    }
+
+    fn command(&self) -> Command {
+        let path = |name: &str| self.home.join(name);
+        let mut command = Command::new(&self.program);
+        command
+            .env("HOME", &self.home)
+            .env("ERL_EPMD_PORT", epmd_port().to_string())
+            .env("RABBITMQ_NODENAME", &self.name)
+            .env("RABBITMQ_NODE_IP_ADDRESS", "127.0.0.1")
+            .env("RABBITMQ_NODE_PORT", self.port.to_string())
+            .env("RABBITMQ_DIST_PORT", self.dist_port.to_string())
+            .env("RABBITMQ_MNESIA_BASE", path("mnesia"))
+            .env("RABBITMQ_LOG_BASE", path("log"))
+            .env("RABBITMQ_ENABLED_PLUGINS_FILE", path("plugins"))
+            .env("RABBITMQ_PID_FILE", path("pid"))
+            .env("RABBITMQ_CONF_ENV_FILE", "/dev/null")
+            .env("RABBITMQ_CONFIG_FILE", path("rabbitmq"))
+            .env("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced"))
+            // An idle scheduler that spins takes a core from the gateway.
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none")
+            // Makes the script exec the node, so that the child we signal is the node.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+}
+
+/// A port mapper of our own: the one that Erlang starts by itself would outlive the tests.
+fn epmd_port() -> u16 {
+    static EPMD: LazyLock<u16> = LazyLock::new(|| {
+        let port = free_port();
+        let mut command = Command::new("epmd");
+        command.args(["-port", &port.to_string()]);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        reaper::adopt(child.id());
+        wait_until("epmd", Duration::from_secs(30), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        port
+    });
+    *EPMD
+}
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    socket.local_addr().unwrap().port()
+}

@@ -1,0 +1,60 @@
+//! The broker loses its power while studies pour in: every study's message is there in the end.
+
+use std::collections::BTreeSet;
+
+use crate::support::gateway::by_study;
+use crate::support::topology::Bus;
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
+
+const STUDIES: usize = 60;
+
+#[test]
+fn every_message_is_delivered() {
+    let Some(mut broker) = rabbit::private() else {
+        return;
+    };
+    let route = broker.route();
+    let options = Options::amqp(&route)
+        .set("study.quiet_period", "100ms")
+        .set("broker.confirm_timeout", "5s");
+    let gateway = Gateway::start(&options);
+    let studies: Vec<Study> = (0..STUDIES).map(|_| Study::chest()).collect();
+    let images: Vec<_> = studies.iter().map(|study| study.image(1)).collect();
+    let mut peer = RawPeer::associate(
+        gateway.dicom_port,
+        "CT1",
+        &images.iter().collect::<Vec<_>>(),
+    );
+    let (before, after) = images.split_at(STUDIES / 2);
+    for image in before {
+        assert_eq!(peer.store(image), 0);
+    }
+    wait_until("first confirms", SOON, || {
+        gateway.metric("published_total", &[("result", "ack")]) >= 1.0
+    });
+    broker.node().kill();
+    for image in after {
+        assert_eq!(
+            peer.store(image),
+            0,
+            "a dead broker is not the sender's trouble"
+        );
+    }
+    peer.release();
+    wait_until("messages that wait", SOON, || {
+        gateway.get("/api/v1/outbox")["owed"].as_u64().unwrap() > 0
+    });
+    broker.node().start();
+    let uids: Vec<&str> = studies.iter().map(|study| study.uid.as_str()).collect();
+    gateway.wait_until_done(&uids);
+
+    let messages = Bus::new(&route).take(STUDIES);
+    let messages = by_study(messages.into_iter().map(|message| message.event).collect());
+    assert_eq!(messages.len(), STUDIES, "no study is missing");
+    let ids: BTreeSet<String> = messages
+        .values()
+        .flatten()
+        .map(|event| event["id"].to_string())
+        .collect();
+    assert_eq!(ids.len(), STUDIES, "one id per study");
+}
