@@ -12,7 +12,6 @@ demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studie
 
 test: setup ## set up, then run every test
 	cargo test --all-targets --no-fail-fast
-	cargo test --doc
 
 check: ## formatting and lints, as CI runs them
 	cargo fmt --check

@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -120,9 +119,14 @@ def expect_stored(gateway: "Gateway", count: int) -> None:
     wait_for(lambda: sum(study["instances_received"] for study in gateway.get("/api/v1/studies?limit=10000")["studies"]) >= count, 30)
 
 
+def fresh(folder: Path) -> Path:
+    """A new folder beside `folder`. Nothing is deleted between runs: ext4 looks long for an inode after deletions."""
+    return Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
+
+
 def disk(folder: Path, size: int, count: int, threads: int, rename: bool) -> float:
     """Files per second that the disk takes when each is written and synced."""
-    folder.mkdir()
+    folder = fresh(folder)
     directory = os.open(folder, os.O_RDONLY)
     data = os.urandom(size)
 
@@ -145,14 +149,12 @@ def disk(folder: Path, size: int, count: int, threads: int, rename: bool) -> flo
         worker.join()
     elapsed = time.perf_counter() - started
     os.close(directory)
-    shutil.rmtree(folder)
     return count / elapsed
 
 
 def storescp(work: Path, folders: list[Path]) -> tuple[float, float]:
     """Seconds and CPU seconds of DCMTK's storescp for the same files."""
-    received = work / "storescp"
-    received.mkdir()
+    received = fresh(work / "storescp")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -165,7 +167,6 @@ def storescp(work: Path, folders: list[Path]) -> tuple[float, float]:
     cpu = cpu_seconds(peer.pid) - before
     peer.kill()
     peer.wait()
-    shutil.rmtree(received)
     return elapsed, cpu
 
 
@@ -202,14 +203,13 @@ def ingest(binary: str, work: Path, count: int) -> None:
             folders.append(folder)
 
         def once() -> tuple[float, float]:
-            spool = work / "spool"
+            spool = fresh(work / "spool")
             gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="1h", STUDY__MAX_AGE="2h")
             before = gateway.cpu()
             elapsed = send(gateway.port, folders)
             cpu = gateway.cpu() - before
             expect_stored(gateway, count)
             gateway.stop()
-            shutil.rmtree(spool)
             return elapsed, cpu
 
         baseline = median(lambda: disk(work / "disk", size, count, associations, rename=associations > 1))
@@ -219,13 +219,11 @@ def ingest(binary: str, work: Path, count: int) -> None:
         shown = f"{peer_cpu / total_mb * 1e3:.2f}" if associations == 1 else "–"
         print(f"| {associations} | {count / elapsed:.0f} | {total_mb / elapsed:.0f} | {baseline:.0f} | {count / elapsed / baseline:.2f} "
               f"| {count / peer:.0f} | {peer / elapsed:.1f} | {cpu / total_mb * 1e3:.2f} | {shown} |")
-        for folder in folders:
-            shutil.rmtree(folder)
 
 
 def memory(binary: str, work: Path, count: int) -> None:
     source = work / "ct"
-    spool = work / "spool"
+    spool = fresh(work / "spool")
     gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="500ms")
     for _ in range(count // len(list(source.iterdir()))):
         for file in source.iterdir():
@@ -240,14 +238,13 @@ def memory(binary: str, work: Path, count: int) -> None:
     gateway = Gateway(binary, spool)
     print(f"Restart with {received} spooled instances: ready after {gateway.ready_after:.2f} s, models loaded and warmed up")
     gateway.stop()
-    shutil.rmtree(spool)
 
 
 def pipeline(binary: str, work: Path, count: int) -> None:
     """Many one-image studies that are on disk already, against onnxruntime on tensors that are ready."""
     source = work / "dx"
     slices(source, count, rows=256, dx=True, studies=count)
-    spool = work / "spool"
+    spool = fresh(work / "spool")
     gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="1h", STUDY__MAX_AGE="2h")
     send(gateway.port, [source])
     expect_stored(gateway, count)
@@ -257,7 +254,6 @@ def pipeline(binary: str, work: Path, count: int) -> None:
     wait_for(lambda: gateway.findings.exists() and gateway.findings.read_bytes().count(b"\n") >= count)
     elapsed = time.perf_counter() - started
     gateway.stop()
-    shutil.rmtree(spool)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -297,7 +293,7 @@ def confirmed_study(gateway: Gateway, uid: str) -> dict | None:
 def latency(binary: str, work: Path, count: int) -> None:
     source = work / "one"
     slices(source, count, rows=256, dx=True, studies=count)
-    spool = work / "spool"
+    spool = fresh(work / "spool")
     gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="200ms")
     waits = []
     for file in sorted(source.iterdir()):
@@ -307,7 +303,6 @@ def latency(binary: str, work: Path, count: int) -> None:
         received, confirmed = (np.datetime64(text.rstrip("Z")) for text in (study["received_last"], study["messages"][0]["confirmed"]))
         waits.append((confirmed - received) / np.timedelta64(1, "ms") - 200)
     gateway.stop()
-    shutil.rmtree(spool)
     p50, p99 = np.percentile(waits, [50, 99])
     print(f"\n## Latency: last C-STORE response to the broker's confirm (file), without the quiet period, {count} studies\n")
     print(f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, decoding and inference included")

@@ -1,18 +1,8 @@
-//! When to try again: the one classification of failures and the one schedule of attempts.
+//! When to try again: the one schedule of attempts.
 //!
 //! Nothing here sleeps or reads a clock, so schedules are tested as arithmetic.
 
 use std::time::Duration;
-
-/// What a failure says about trying the same thing again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Retry {
-    /// Trying later may work: a full disk, a lost connection. Unknown failures count as transient,
-    /// because losing data is worse than one attempt too many.
-    Transient,
-    /// Trying again gives the same answer: the input or the configuration has to change.
-    Permanent,
-}
 
 /// Capped exponential back-off with jitter.
 ///

@@ -5,6 +5,7 @@
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
 use std::time::Duration;
+use tokio::time::{Instant, timeout_at};
 
 use super::{Config, PublishError, topology};
 use crate::findings::event::{CONTENT_TYPE, EVENT_TYPE};
@@ -45,14 +46,17 @@ impl Link {
     }
 
     pub async fn publish(&mut self, due: &[Due]) -> Vec<Result<(), PublishError>> {
+        // One deadline for all of them: a broker that stopped confirming costs the timeout once, not
+        // once per message in flight.
+        let deadline = Instant::now() + self.timeout;
         let mut confirms = Vec::with_capacity(due.len());
         for due in due {
-            confirms.push(self.send(&due.message).await);
+            confirms.push(self.send(&due.message, deadline).await);
         }
         let mut answers = Vec::with_capacity(due.len());
         for confirm in confirms {
             answers.push(match confirm {
-                Ok(confirm) => match tokio::time::timeout(self.timeout, confirm).await {
+                Ok(confirm) => match timeout_at(deadline, confirm).await {
                     Ok(outcome) => outcome.map_err(broken).and_then(verdict),
                     // A blocked broker (memory or disk alarm) ends here too.
                     Err(_) => Err(PublishError::Connection(format!(
@@ -66,7 +70,11 @@ impl Link {
         answers
     }
 
-    async fn send(&self, message: &Message) -> Result<lapin::PublisherConfirm, PublishError> {
+    async fn send(
+        &self,
+        message: &Message,
+        deadline: Instant,
+    ) -> Result<lapin::PublisherConfirm, PublishError> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -85,7 +93,7 @@ impl Link {
             &message.body,
             properties,
         );
-        tokio::time::timeout(self.timeout, publish)
+        timeout_at(deadline, publish)
             .await
             .map_err(|_| PublishError::Connection(format!("not sent within {:?}", self.timeout)))?
             .map_err(broken)

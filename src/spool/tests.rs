@@ -1,3 +1,5 @@
+//! The spool on a real file system: what is acknowledged stays, damage is set aside.
+
 #![allow(clippy::unwrap_used)]
 
 use super::entry::tests::arrival;

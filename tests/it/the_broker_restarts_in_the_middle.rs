@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::support::gateway::by_study;
 use crate::support::topology::Bus;
-use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
+use crate::support::{Gateway, Instance, Options, RawPeer, SOON, Study, rabbit, wait_until};
 
 const STUDIES: usize = 60;
 
@@ -25,21 +25,20 @@ fn every_message_is_delivered() {
         "CT1",
         &images.iter().collect::<Vec<_>>(),
     );
-    let (before, after) = images.split_at(STUDIES / 2);
-    for image in before {
-        assert_eq!(peer.store(image), 0);
-    }
-    wait_until("first confirms", SOON, || {
-        gateway.metric("published_total", &[("result", "ack")]) >= 1.0
-    });
+    let (confirmed, rest) = images.split_at(STUDIES / 3);
+    let (in_flight, waiting) = rest.split_at(STUDIES / 3);
+    let mut store = |images: &[Instance]| {
+        for image in images {
+            assert_eq!(peer.store(image), 0, "a dead broker is not the sender's trouble");
+        }
+    };
+    let acknowledged = || gateway.metric("published_total", &[("result", "ack")]) as usize;
+    store(confirmed);
+    wait_until("confirms", SOON, || acknowledged() == confirmed.len());
+    store(in_flight);
+    wait_until("more confirms", SOON, || acknowledged() > confirmed.len());
     broker.node().kill();
-    for image in after {
-        assert_eq!(
-            peer.store(image),
-            0,
-            "a dead broker is not the sender's trouble"
-        );
-    }
+    store(waiting);
     peer.release();
     wait_until("messages that wait", SOON, || {
         gateway.get("/api/v1/outbox")["owed"].as_u64().unwrap() > 0
