@@ -188,8 +188,11 @@ impl App {
             pipeline_run.await;
             Ok::<(), String>(())
         });
-        let mut publisher =
-            Stage::spawn("publisher", self.publisher.run(flush.clone(), stop.clone()));
+        let publisher_run = self.publisher.run(flush.clone(), stop.clone());
+        let mut publisher = Stage::spawn("publisher", async {
+            publisher_run.await;
+            Ok::<(), String>(())
+        });
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
 

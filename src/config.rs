@@ -164,7 +164,31 @@ impl Config {
     fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |reason: String| Err(ConfigError::new("configuration", reason));
         if let Err(err) = self.dicom.validate() {
-            return refuse(err.to_string());
+            return refuse(format!("dicom.{err}"));
+        }
+        if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
+            return refuse(format!("broker.url: is no AMQP URL: {err}"));
+        }
+        for (key, value) in [
+            ("study.max_attempts", self.study.max_attempts as usize),
+            ("study.concurrency", self.study.concurrency),
+            ("broker.window", self.broker.window),
+            (
+                "inference.intra_op_threads",
+                self.inference.intra_op_threads,
+            ),
+        ] {
+            if value == 0 {
+                return refuse(format!("{key}: must be at least 1"));
+            }
+        }
+        for (key, value) in [
+            ("inference.timeout", self.inference.timeout),
+            ("broker.confirm_timeout", self.broker.confirm_timeout),
+        ] {
+            if value.get().is_zero() {
+                return refuse(format!("{key}: must be longer than zero"));
+            }
         }
         if self.message.source.is_empty() {
             return refuse("message.source: must not be empty".to_owned());
@@ -176,9 +200,6 @@ impl Config {
         }
         if self.study.max_age < self.study.quiet_period {
             return refuse("study.max_age: must not be below study.quiet_period".to_owned());
-        }
-        if self.broker.window == 0 {
-            return refuse("broker.window: must be at least 1".to_owned());
         }
         Ok(())
     }

@@ -99,6 +99,11 @@ impl Link {
             .map_err(broken)
     }
 
+    /// Whether the heartbeat still goes, as far as is known.
+    pub fn is_alive(&self) -> bool {
+        self.connection.status().connected() && self.channel.status().connected()
+    }
+
     pub async fn close(self) {
         let _ = self.connection.close(200, "shutting down".into()).await;
     }

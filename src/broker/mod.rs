@@ -144,6 +144,13 @@ impl Link {
         }
     }
 
+    fn is_alive(&self) -> bool {
+        match self {
+            Self::Amqp(link) => link.is_alive(),
+            Self::File(_) => true,
+        }
+    }
+
     async fn close(self) {
         if let Self::Amqp(link) = self {
             link.close().await;
@@ -167,20 +174,31 @@ pub struct Publisher {
 
 impl Publisher {
     /// Publishes until `stop`. With `flush` cancelled it returns as soon as nothing is owed.
-    ///
-    /// # Errors
-    /// Only the outbox's own database ends the loop.
-    pub async fn run(
-        self,
-        flush: CancellationToken,
-        stop: CancellationToken,
-    ) -> Result<(), DatabaseError> {
+    pub async fn run(self, flush: CancellationToken, stop: CancellationToken) {
         let mut link = None;
         let mut failures = 0;
-        loop {
-            if stop.is_cancelled() {
-                break;
-            }
+        while let Err(err) = self.publish(&mut link, &mut failures, &flush, &stop).await {
+            // A full disk, most likely. What is owed stays owed, and what was sent without being
+            // marked as confirmed is sent again with the same id.
+            tracing::error!(error = %err, "the outbox cannot be read or written; publishing waits");
+            self.pause(RECONNECT.jittered(failures), &stop, &flush)
+                .await;
+            failures = failures.saturating_add(1);
+        }
+        if let Some(link) = link {
+            // Closing is a courtesy: everything that counts is in the outbox.
+            let _ = tokio::time::timeout(Duration::from_secs(2), link.close()).await;
+        }
+    }
+
+    async fn publish(
+        &self,
+        link: &mut Option<Link>,
+        failures: &mut u32,
+        flush: &CancellationToken,
+        stop: &CancellationToken,
+    ) -> Result<(), DatabaseError> {
+        while !stop.is_cancelled() {
             let due = self
                 .outbox
                 .due(Timestamp::now(), self.config.window)
@@ -188,45 +206,50 @@ impl Publisher {
             if due.is_empty() && flush.is_cancelled() {
                 break;
             }
+            if link.as_ref().is_some_and(|link| !link.is_alive()) {
+                let err = PublishError::Connection("the connection was lost".to_owned());
+                self.tell(Err(&err));
+                *link = None;
+            }
             // The connection is made before it is needed, so that readiness can tell of it.
-            if link.is_none() {
+            let Some(open) = link else {
                 match Link::open(&self.config).await {
                     Ok(opened) => {
-                        failures = 0;
-                        link = Some(opened);
+                        *failures = 0;
+                        *link = Some(opened);
                         self.tell(Ok(()));
                     }
-                    Err(err) => {
-                        self.tell(Err(&err));
-                        self.pause(RECONNECT.jittered(failures), &stop, &flush)
-                            .await;
-                        failures = failures.saturating_add(1);
-                        continue;
-                    }
+                    Err(err) => self.away(&err, failures, flush, stop).await,
                 }
-            }
+                continue;
+            };
             if due.is_empty() {
-                self.idle(&flush, &stop).await?;
+                self.idle(flush, stop).await?;
                 continue;
             }
-            let Some(open) = link.as_mut() else { continue };
             let answers = tokio::select! {
                 answers = open.publish(&due) => answers,
                 () = stop.cancelled() => break,
             };
             if let Some(err) = self.settle(&due, answers).await? {
-                self.tell(Err(&err));
-                link = None;
-                self.pause(RECONNECT.jittered(failures), &stop, &flush)
-                    .await;
-                failures = failures.saturating_add(1);
+                *link = None;
+                self.away(&err, failures, flush, stop).await;
             }
         }
-        if let Some(link) = link {
-            // Closing is a courtesy: everything that counts is in the outbox.
-            let _ = tokio::time::timeout(Duration::from_secs(2), link.close()).await;
-        }
         Ok(())
+    }
+
+    /// Tells of a failure and waits before the next attempt.
+    async fn away(
+        &self,
+        err: &PublishError,
+        failures: &mut u32,
+        flush: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        self.tell(Err(err));
+        self.pause(RECONNECT.jittered(*failures), stop, flush).await;
+        *failures = failures.saturating_add(1);
     }
 
     /// Writes down what became of each message; returns the failure that broke the connection.

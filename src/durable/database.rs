@@ -16,6 +16,8 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 1024;
 /// Writes that share one commit.
 const GROUP: usize = 512;
+/// Version of the tables, in SQLite's `user_version`.
+const FORMAT: i64 = 1;
 
 /// A failed read or write.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -94,13 +96,28 @@ pub struct Database {
 
 impl Database {
     /// Opens `path`, applies `schema` (idempotent statements) and starts the writer.
+    ///
+    /// # Errors
+    /// A file that cannot be opened, or whose format a newer gateway has written.
     pub fn open(path: &Path, schema: &str) -> Result<Self, DatabaseError> {
         let fail = |err: rusqlite::Error| DatabaseError::Open {
             path: path.to_owned(),
             reason: err.to_string(),
         };
         let writer = connect(path).map_err(fail)?;
+        let found: i64 = writer
+            .query_row("PRAGMA user_version", [], |row| row.get(0))
+            .map_err(fail)?;
+        if found > FORMAT {
+            return Err(DatabaseError::Open {
+                path: path.to_owned(),
+                reason: format!("its format is {found}, this gateway knows up to {FORMAT}"),
+            });
+        }
         writer.execute_batch(schema).map_err(fail)?;
+        writer
+            .pragma_update(None, "user_version", FORMAT)
+            .map_err(fail)?;
         let reader = connect(path).map_err(fail)?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         thread::Builder::new()

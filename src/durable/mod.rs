@@ -1,8 +1,7 @@
 //! How bytes become permanent. This module knows nothing of DICOM.
 //!
 //! A file is permanent when its data *and* the directory entry that names it have been synced; a
-//! rename is permanent when its directory has been synced. Nothing outside this module and the spool
-//! calls `fsync`.
+//! rename is permanent when its directory has been synced.
 
 pub mod database;
 pub mod lock;

@@ -17,7 +17,8 @@ pub struct Sample {
 /// Findings of a study: one per label and unit.
 ///
 /// # Errors
-/// `model-output-not-finite` or `model-output-too-short`: a number that is none is no finding.
+/// `model-output-not-finite`, `model-output-not-probability` or `model-output-too-short`: a number
+/// that is none is no finding.
 pub fn read(
     output: &OutputSpec,
     level: Level,
@@ -61,6 +62,14 @@ fn activate(output: &OutputSpec, values: &[f32]) -> Result<Vec<f64>, Refusal> {
         return Err(Refusal::new(
             "model-output-not-finite",
             "the model answered with a value that is no number",
+        ));
+    }
+    if output.activation == Activation::None
+        && values.iter().any(|value| !(0.0..=1.0).contains(value))
+    {
+        return Err(Refusal::new(
+            "model-output-not-probability",
+            "the model answered with a value outside 0 to 1, and its manifest states no activation",
         ));
     }
     let values = values.iter().map(|value| f64::from(*value));
@@ -247,6 +256,9 @@ mod tests {
             &[sample([f32::NAN, 0.0], "2.1", "2.2")],
         );
         assert_eq!(refusal.unwrap_err().code, "model-output-not-finite");
+        let none = self::output(Activation::None, Aggregate::Max);
+        let refusal = read(&none, Level::Instance, &[sample([1.5, 0.0], "2.1", "2.2")]);
+        assert_eq!(refusal.unwrap_err().code, "model-output-not-probability");
         let mut short = sample([0.0, 0.0], "2.1", "2.2");
         short.values.truncate(1);
         let refusal = read(&output, Level::Instance, &[short]);

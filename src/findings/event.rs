@@ -20,9 +20,9 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 /// Version of the steps from stored values to tensors; part of every message.
 pub const PREPROCESSING_VERSION: &str = "1";
 /// SOP Instance UIDs are listed up to this many, then counted.
-const MAX_LISTED: usize = 200;
+const MAX_LISTED: usize = 100;
 /// Findings are listed up to this many; a message stays below 64 KiB.
-const MAX_FINDINGS: usize = 100;
+const MAX_FINDINGS: usize = 50;
 
 /// What is said about the study.
 #[derive(Debug, Clone)]

@@ -177,11 +177,6 @@ impl Engine {
         }
     }
 
-    /// Samples waiting.
-    pub fn depth(&self) -> usize {
-        self.shared.lock().waiting.len()
-    }
-
     /// Samples per run at most.
     pub fn max_batch(&self) -> usize {
         self.shared.limits.max_batch

@@ -109,6 +109,8 @@ pub struct Revision {
 pub struct Prior {
     /// Number of the last finished revision; 0 when there is none.
     pub revision: u32,
+    /// Digest of its instance set.
+    pub digest: Option<String>,
     /// Latest message of each model: name to message id, outcome and version.
     pub messages: HashMap<String, PriorMessage>,
     /// Some of its instances have left the spool.
@@ -203,6 +205,23 @@ impl Ledger {
                     "UPDATE attempt SET attempts = attempts - 1 WHERE study = ?1 AND digest = ?2",
                     params![study, digest],
                 )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Adds entries to a finished revision whose set of instances they do not change: others of its
+    /// SOP Instance UIDs, which lost against the current ones.
+    pub async fn cover(&self, revision: u32, entries: Vec<EntryId>) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let mut update = connection.prepare_cached(
+                    "UPDATE instance SET revision = ?2, current = 0
+                     WHERE entry = ?1 AND revision IS NULL",
+                )?;
+                for entry in entries {
+                    update.execute(params![key(entry), revision])?;
+                }
                 Ok(())
             })
             .await
@@ -367,11 +386,15 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
 }
 
 fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
-    let revision: Option<u32> = connection.query_row(
-        "SELECT max(revision) FROM revision WHERE study = ?1",
-        [study],
-        |row| row.get(0),
-    )?;
+    let last: Option<(u32, String)> = connection
+        .query_row(
+            "SELECT revision, digest FROM revision WHERE study = ?1
+             ORDER BY revision DESC LIMIT 1",
+            [study],
+            |row| Ok((row.get(0)?, row.get(1)?)),
+        )
+        .optional()?;
+    let (revision, digest) = last.unzip();
     let released: bool = connection.query_row(
         "SELECT EXISTS (SELECT 1 FROM instance
                         WHERE study = ?1 AND current AND released_at IS NOT NULL)",
@@ -393,6 +416,7 @@ fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
     }
     Ok(Prior {
         revision: revision.unwrap_or(0),
+        digest,
         messages,
         released,
     })

@@ -4,6 +4,8 @@
 //! silently ignored is a wrong finding. `docs/models.md` documents every key and
 //! `docs/schema/model.v1.json` is the JSON Schema.
 
+use dicom::core::dictionary::DataDictionary;
+use dicom::dictionary_std::StandardDataDictionary;
 use serde::Deserialize;
 
 use crate::units::HumanDuration;
@@ -417,6 +419,13 @@ impl Manifest {
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err("sha256: must be 64 hexadecimal digits".to_owned());
         }
+        for (key, value, most) in [
+            ("title", &self.title, 200),
+            ("intended_use", &self.intended_use, 1000),
+            ("licence", &self.licence, 200),
+        ] {
+            bounded(key, value, most)?;
+        }
         crate::dicom::uid::Uid::parse(&self.device_uid)
             .map_err(|err| format!("device_uid: {err}"))?;
         if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
@@ -500,6 +509,17 @@ impl Input {
             return Err("input.dtype: features are float32".to_owned());
         }
         for feature in &self.features {
+            let known = |keyword: &String| StandardDataDictionary.by_name(keyword).is_some();
+            if feature
+                .attribute
+                .as_ref()
+                .is_some_and(|keyword| !known(keyword))
+            {
+                return Err(format!(
+                    "input.features.attribute: `{}` is no keyword of DICOM",
+                    feature.attribute.as_deref().unwrap_or_default()
+                ));
+            }
             if feature.sr.is_some() == feature.attribute.is_some() {
                 return Err(format!(
                     "input.features: `{}` needs either `sr` or `attribute`",
@@ -517,6 +537,12 @@ impl OutputSpec {
             return Err("output.labels: at least one is needed".to_owned());
         }
         for label in &self.labels {
+            let code = &label.code;
+            // Each of them is part of every message, and a message has at most 64 KiB.
+            bounded("output.labels.label", &label.label, 64)?;
+            bounded("output.labels.code.scheme", &code.scheme, 16)?;
+            bounded("output.labels.code.value", &code.value, 64)?;
+            bounded("output.labels.code.meaning", &code.meaning, 128)?;
             if !(0.0..=1.0).contains(&label.threshold) {
                 return Err(format!(
                     "output.labels.threshold: {} of `{}` is not between 0 and 1",
@@ -526,6 +552,16 @@ impl OutputSpec {
         }
         Ok(())
     }
+}
+
+fn bounded(key: &str, value: &str, most: usize) -> Result<(), String> {
+    if value.is_empty() || value.len() > most {
+        return Err(format!(
+            "{key}: must have 1 to {most} bytes, has {}",
+            value.len()
+        ));
+    }
+    Ok(())
 }
 
 /// Whether `name` may stand in a routing key and a folder name.

@@ -36,11 +36,6 @@ impl AppliesTo {
             && among(&self.body_part, body_part)
             && among(&self.sop_class, sop_class)
     }
-
-    /// Whether [`AppliesTo::accepts`] needs more than the spool knows.
-    pub fn needs_file(&self) -> bool {
-        !self.view.is_empty()
-    }
 }
 
 /// Code strings compare without regard to case and padding (PS3.5 §6.2).

@@ -205,6 +205,11 @@ impl Pipeline {
                 .map(|entry| (entry.arrival.sop_instance.as_str(), &entry.digest)),
         );
         let prior = self.ledger.prior(&study.uid).await?;
+        if prior.digest.as_ref() == Some(&digest) {
+            // Nothing that a model could see has changed, and the messages would be the same.
+            let losers = others.iter().map(|entry| entry.id).collect();
+            return self.ledger.cover(prior.revision, losers).await;
+        }
         // Counted before the work: a study that kills the process is found out by its count.
         let attempt = self.ledger.begin_attempt(&study.uid, &digest).await?;
         let examined = if attempt > self.study.max_attempts {

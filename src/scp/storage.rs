@@ -196,11 +196,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 }
                 if block.len() >= BLOCK_LENGTH {
                     let full = std::mem::take(block);
-                    let spare = writer
+                    *block = writer
                         .hand_over(full)
                         .await
                         .map_err(|error| Stop::Refused(log_refusal(&error), pdv))?;
-                    *block = spare.unwrap_or_else(|| Vec::with_capacity(BLOCK_LENGTH));
+                    block.reserve(BLOCK_LENGTH);
                     self.stream.restart_clock();
                 } else if count == 0 {
                     break;

@@ -1,8 +1,8 @@
 //! From the network into the spool with two buffers: while the network fills one block, the other
 //! is hashed and written on a blocking thread.
 //!
-//! An instance that fits into one block costs a single hop to another thread for everything from
-//! creating its file to making it durable.
+//! The file is created as soon as the command is here, while the first block is still arriving:
+//! creating it takes as long as writing it.
 
 use std::sync::Arc;
 
@@ -27,14 +27,11 @@ pub(super) enum WriteError {
 
 /// One instance on its way into the spool.
 pub(super) struct Writer {
-    spool: Arc<Spool>,
     stage: Stage,
 }
 
 enum Stage {
-    /// Nothing written; the file does not exist.
-    New(Box<Arrival>),
-    /// A block is being written; its buffer comes back with the open instance.
+    /// The file is being created, or a block written; its buffer comes back with the open instance.
     Busy(JoinHandle<Result<(Incoming, Vec<u8>), SpoolError>>),
     /// Failed or handed over.
     Over,
@@ -42,52 +39,34 @@ enum Stage {
 
 impl Writer {
     pub(super) fn new(spool: Arc<Spool>, arrival: Arrival) -> Self {
+        let handle = spawn_blocking(move || Ok((spool.begin(arrival)?, Vec::new())));
         Self {
-            spool,
-            stage: Stage::New(Box::new(arrival)),
+            stage: Stage::Busy(handle),
         }
     }
 
-    /// Starts writing `block` as soon as the block before it is written, and returns an empty
-    /// buffer to fill meanwhile: the one of the block before, or `None` when there was none.
-    pub(super) async fn hand_over(
-        &mut self,
-        block: Vec<u8>,
-    ) -> Result<Option<Vec<u8>>, WriteError> {
-        let stage = std::mem::replace(&mut self.stage, Stage::Over);
-        let (handle, spare) = match stage {
-            Stage::New(arrival) => {
-                let spool = Arc::clone(&self.spool);
-                (
-                    spawn_blocking(move || append(spool.begin(*arrival)?, block)),
-                    None,
-                )
-            }
-            Stage::Busy(handle) => {
-                let (incoming, spare) = handle.await.map_err(|_| WriteError::Ended)??;
-                (spawn_blocking(move || append(incoming, block)), Some(spare))
-            }
-            Stage::Over => return Err(WriteError::Ended),
-        };
-        self.stage = Stage::Busy(handle);
+    /// Starts writing `block` as soon as the block before it is written, and returns the buffer of
+    /// the block before to fill meanwhile.
+    pub(super) async fn hand_over(&mut self, block: Vec<u8>) -> Result<Vec<u8>, WriteError> {
+        let (incoming, spare) = self.ready().await?;
+        self.stage = Stage::Busy(spawn_blocking(move || append(incoming, block)));
         Ok(spare)
     }
 
     /// Writes the last block and makes the instance durable. The buffer comes back for the next
     /// one.
     pub(super) async fn finish(mut self, block: Vec<u8>) -> Result<(Stored, Vec<u8>), WriteError> {
-        let handle = match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::New(arrival) => {
-                let spool = Arc::clone(&self.spool);
-                spawn_blocking(move || commit(append(spool.begin(*arrival)?, block)?))
-            }
-            Stage::Busy(handle) => {
-                let (incoming, _) = handle.await.map_err(|_| WriteError::Ended)??;
-                spawn_blocking(move || commit(append(incoming, block)?))
-            }
-            Stage::Over => return Err(WriteError::Ended),
-        };
-        Ok(handle.await.map_err(|_| WriteError::Ended)??)
+        let (incoming, _) = self.ready().await?;
+        let last = spawn_blocking(move || commit(append(incoming, block)?));
+        Ok(last.await.map_err(|_| WriteError::Ended)??)
+    }
+
+    /// Waits for what was started last.
+    async fn ready(&mut self) -> Result<(Incoming, Vec<u8>), WriteError> {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Busy(handle) => Ok(handle.await.map_err(|_| WriteError::Ended)??),
+            Stage::Over => Err(WriteError::Ended),
+        }
     }
 
     /// Gives the instance up and waits until its file is gone.

@@ -241,7 +241,7 @@ pub(super) fn open(id: EntryId, head: &[u8]) -> Opened {
     }
     let mut fields = Fields { head, at: 132 };
     let mut meta = std::collections::BTreeMap::new();
-    while let Some((element, value)) = fields.next() {
+    for (element, value) in fields.by_ref() {
         let last = element == 0x0102;
         meta.insert(element, value);
         if last {

@@ -113,10 +113,14 @@ impl Incoming {
         let (rivals, policy) = {
             let mut index = self.spool.index();
             let rivals = index.rivals(&entry.arrival.sop_instance, &entry.digest);
-            if rivals != Rivals::Same {
+            let policy = self.spool.inner.config.duplicates;
+            // What goes to quarantine is part of no study.
+            if rivals == Rivals::None
+                || rivals == Rivals::Different && policy != DuplicatePolicy::Quarantine
+            {
                 index.insert(Arc::new(entry));
             }
-            (rivals, self.spool.inner.config.duplicates)
+            (rivals, policy)
         };
         match rivals {
             Rivals::Same => remove_if_present(&self.spool.path(self.id))?,
