@@ -195,6 +195,9 @@ impl Node {
 }
 
 /// A port mapper of our own: the one that Erlang starts by itself would outlive the tests.
+///
+/// Nobody waits for it: the reaper ends it after the test process, which is then gone itself.
+#[allow(clippy::zombie_processes)]
 fn epmd_port() -> u16 {
     static EPMD: LazyLock<u16> = LazyLock::new(|| {
         let port = free_port();

@@ -27,6 +27,8 @@ for folder in $folders; do
 done
 "#;
 
+/// Nobody waits for the shell: it outlives this process, that is what it is for.
+#[allow(clippy::zombie_processes)]
 static SHELL_INPUT: LazyLock<Mutex<ChildStdin>> = LazyLock::new(|| {
     let mut shell = Command::new("sh");
     shell.args(["-c", SHELL]).stdin(Stdio::piped());
