@@ -64,6 +64,9 @@ CREATE TABLE IF NOT EXISTS attempt (
 );
 ";
 
+/// Refusal code of an instance that a damaged disk has taken.
+pub const LOST: &str = "instance-lost";
+
 /// What became of one instance in the pipeline.
 #[derive(Debug, Clone)]
 pub struct InstanceOutcome {
@@ -126,6 +129,21 @@ pub struct PriorMessage {
     pub outcome: String,
     /// The model's version.
     pub version: String,
+}
+
+/// An instance that was received and is neither finished nor in the spool: a damaged disk.
+#[derive(Debug, Clone)]
+pub struct Lost {
+    /// What its entry was.
+    pub entry: EntryId,
+    /// Its study.
+    pub study: StudyInstanceUid,
+    /// Its SOP Instance UID.
+    pub sop_instance: String,
+    /// Its digest.
+    pub digest: [u8; 32],
+    /// When it arrived.
+    pub received_at: Timestamp,
 }
 
 /// The ledger. Clones share it.
@@ -205,6 +223,59 @@ impl Ledger {
                     "UPDATE attempt SET attempts = attempts - 1 WHERE study = ?1 AND digest = ?2",
                     params![study, digest],
                 )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Instances that no revision covers and that are not among `present`, by study.
+    pub async fn lost(&self, present: HashSet<EntryId>) -> Result<Vec<Lost>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                let mut query = connection.prepare(
+                    "SELECT entry, study, sop_instance, digest, received_at FROM instance
+                     WHERE revision IS NULL ORDER BY study, entry",
+                )?;
+                let mut rows = query.query([])?;
+                let mut lost = Vec::new();
+                while let Some(row) = rows.next()? {
+                    let entry = entry_id(row.get(0)?);
+                    let study: String = row.get(1)?;
+                    // The ledger writes checked UIDs only.
+                    let Ok(study) = StudyInstanceUid::parse(&study) else {
+                        continue;
+                    };
+                    if !present.contains(&entry) {
+                        lost.push(Lost {
+                            entry,
+                            study,
+                            sop_instance: row.get(2)?,
+                            digest: row.get(3)?,
+                            received_at: Timestamp(row.get(4)?),
+                        });
+                    }
+                }
+                Ok(lost)
+            })
+            .await
+    }
+
+    /// Closes the rows of lost instances of a study that goes on without them.
+    pub async fn write_off(
+        &self,
+        entries: Vec<EntryId>,
+        revision: u32,
+        at: Timestamp,
+    ) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let mut update = connection.prepare_cached(
+                    "UPDATE instance SET revision = ?2, current = 0, released_at = ?3, refusal = ?4
+                     WHERE entry = ?1",
+                )?;
+                for entry in entries {
+                    update.execute(params![key(entry), revision, at.0, LOST])?;
+                }
                 Ok(())
             })
             .await

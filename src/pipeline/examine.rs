@@ -68,7 +68,7 @@ pub(super) struct Header {
 }
 
 impl Run {
-    fn new(model: Option<Served>, outcome: Outcome, inputs: Vec<Arc<Entry>>) -> Self {
+    pub fn new(model: Option<Served>, outcome: Outcome, inputs: Vec<Arc<Entry>>) -> Self {
         Self {
             model,
             outcome,

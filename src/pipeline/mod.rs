@@ -5,6 +5,7 @@
 //! forgotten, and ids are derived, so a second run owes nothing new. No other file knows the order.
 
 mod examine;
+mod losses;
 mod report;
 
 use std::collections::{HashSet, VecDeque};
@@ -92,6 +93,7 @@ impl Pipeline {
         let mut assembler = Assembler::new(self.study.clone());
         let mut arrivals: Vec<Arc<Entry>> = Vec::new();
         let mut work = Work::default();
+        losses::account_for(&self).await;
         while !stop.is_cancelled() {
             arrivals.extend(self.spool.take_arrivals());
             self.take_note(&mut assembler, &mut arrivals).await;

@@ -1,7 +1,7 @@
 //! What comes after the message makes a second one, which names the one that it replaces.
 
 use crate::support::topology::Bus;
-use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, contract, rabbit, wait_until};
 
 #[test]
 fn the_second_message_names_the_first() {
@@ -20,6 +20,7 @@ fn the_second_message_names_the_first() {
     let [first, second] = messages.as_slice() else {
         panic!("{} messages", messages.len());
     };
+    contract::check(second);
     let (first, second) = (&first.event, &second.event);
     assert_eq!(second["data"]["supersedes"], first["id"], "in this order");
     assert_ne!(second["id"], first["id"]);

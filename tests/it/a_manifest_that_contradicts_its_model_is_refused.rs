@@ -42,7 +42,11 @@ fn a_label_beyond_the_output() {
     let refusal = with_change("cxr-phantom", "index = 1", "index = 9");
     says(
         &refusal,
-        &["output.labels.index", "9", "pneumothorax", "2 values"],
+        &[
+            "output.labels.index",
+            "says 9 for `pneumothorax`",
+            "2 values",
+        ],
     );
 }
 

@@ -25,7 +25,12 @@ fn it_waits_for_nobody_and_loses_nothing() {
     });
     let asked = Instant::now();
     gateway.terminate();
-    gateway.wait(SOON);
+    let status = gateway.wait(SOON);
+    assert_eq!(
+        status.code(),
+        Some(1),
+        "a drain that was cut short is no success"
+    );
     assert!(
         asked.elapsed() < Duration::from_secs(10),
         "{:?}",

@@ -1,7 +1,7 @@
 //! Silence is never an answer: a study that no model applies to gets a message that says so.
 
 use crate::support::topology::Bus;
-use crate::support::{Gateway, Options, RawPeer, Study, rabbit};
+use crate::support::{Gateway, Options, RawPeer, Study, contract, rabbit};
 
 #[test]
 fn its_message_says_why() {
@@ -24,6 +24,7 @@ fn its_message_says_why() {
     assert_eq!(data["study"]["instances_received"], 2);
     assert_eq!(data["findings"].as_array().unwrap().len(), 0);
     assert_eq!(data["model"], serde_json::Value::Null);
+    contract::check(&messages[0]);
     assert_eq!(messages[0].routing_key, "skipped.routine.ct.chest._");
     gateway.wait_until_done(&[&study.uid]);
 }

@@ -2,7 +2,7 @@
 //! code, and the studies beside it go on.
 
 use crate::support::datasets::Study;
-use crate::support::{Gateway, Options, RawPeer};
+use crate::support::{Gateway, Options, RawPeer, contract};
 
 const RLE: &str = "1.2.840.10008.1.2.5";
 const JPEG_BASELINE: &str = "1.2.840.10008.1.2.4.50";
@@ -43,6 +43,7 @@ fn corrupt_pixels_are_refused_and_others_go_on() {
 
     let messages = gateway.messages_by_study();
     for uid in &broken {
+        contract::check_event(&messages[*uid][0]);
         let data = &messages[*uid][0]["data"];
         assert_eq!(data["outcome"], "failed", "{data}");
         let code = data["reason"]["code"].as_str().unwrap();

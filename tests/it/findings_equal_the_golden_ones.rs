@@ -7,9 +7,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use crate::support::golden::{self, Case};
-use crate::support::options::repository;
 use crate::support::topology::{Bus, Received};
-use crate::support::{Gateway, Options, peers, rabbit};
+use crate::support::{Gateway, Options, contract, peers, rabbit};
 
 #[test]
 fn storescu_sends_the_golden_studies() {
@@ -76,7 +75,7 @@ fn check_all(send: impl Fn(u16, &[Case])) {
     for case in &cases {
         let message = &received[&case.study];
         probabilities_are_as_expected(case, &message.event);
-        properties_are_as_promised(message);
+        contract::check(message);
         the_compressed_form_arrived(&gateway, case);
     }
 }
@@ -109,45 +108,6 @@ fn probabilities_are_as_expected(case: &Case, event: &Value) {
             "{name}: {label} is off by {difference:e}"
         );
     }
-}
-
-fn properties_are_as_promised(message: &Received) {
-    let (event, properties) = (&message.event, &message.properties);
-    let word = |value: &Option<lapin::types::ShortString>| value.as_ref().unwrap().to_string();
-    assert_eq!(*properties.delivery_mode(), Some(2), "persistent");
-    assert_eq!(
-        word(properties.content_type()),
-        "application/cloudevents+json; charset=utf-8"
-    );
-    assert_eq!(word(properties.message_id()), text(event, "/id"));
-    assert_eq!(word(properties.kind()), "org.pacsgateway.inference.v1");
-    assert_eq!(text(event, "/type"), "org.pacsgateway.inference.v1");
-    assert_eq!(word(properties.app_id()), "pacs-gateway");
-    assert!(
-        properties
-            .timestamp()
-            .is_some_and(|seconds| seconds > 1_700_000_000)
-    );
-    let body_part = event
-        .pointer("/data/study/body_part")
-        .and_then(Value::as_str);
-    let key = [
-        text(event, "/data/outcome"),
-        text(event, "/data/priority"),
-        text(event, "/data/study/modality").to_lowercase(),
-        body_part.unwrap_or("_").to_lowercase(),
-        text(event, "/data/model/name"),
-    ];
-    assert_eq!(message.routing_key, key.join("."));
-    assert!(message.size < 64 * 1024, "{} bytes", message.size);
-    let path = repository().join("docs/schema/inference.v1.json");
-    let schema = std::fs::read_to_string(&path).expect("docs/schema/inference.v1.json");
-    let schema = jsonschema::validator_for(&serde_json::from_str(&schema).unwrap()).unwrap();
-    let errors: Vec<String> = schema
-        .iter_errors(event)
-        .map(|err| err.to_string())
-        .collect();
-    assert!(errors.is_empty(), "{errors:?} in {event}");
 }
 
 /// Or the test would prove nothing about codecs: a sender may decompress before it sends.

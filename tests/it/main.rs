@@ -7,6 +7,7 @@
 
 mod support;
 
+mod a_conflicting_topology_is_told;
 mod a_late_instance_makes_a_revision;
 mod a_manifest_that_contradicts_its_model_is_refused;
 mod a_nacked_message_is_sent_again;
@@ -22,6 +23,7 @@ mod disconnect_in_the_middle_of_a_data_set;
 mod echo_from_dcmtk_and_pynetdicom;
 mod findings_equal_the_golden_ones;
 mod full_disk_answers_a700_and_recovers;
+mod hostile_bytes_cost_one_association;
 mod hostile_uids_are_refused;
 mod kill_after_the_store_response;
 mod kill_between_outbox_and_release;

@@ -4,7 +4,7 @@
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::support::{Gateway, Instance, Options, RawPeer, Study};
+use crate::support::{Gateway, Instance, Options, RawPeer, SOON, Study, wait_until};
 
 #[test]
 fn keep_first() {
@@ -42,6 +42,31 @@ fn quarantine() {
         .unwrap_or_default();
     assert!(reason.starts_with("duplicate-sop-instance"), "{listed}");
     assert_eq!(gateway.messages().len(), 1);
+}
+
+/// After the message: with `keep-first` nothing has changed for the models, with `keep-last` it has.
+#[test]
+fn after_the_message_only_keep_last_makes_a_revision() {
+    for (policy, revisions) in [("keep-first", 1), ("keep-last", 2)] {
+        let gateway = Gateway::start(&Options::new().set("spool.duplicates", policy));
+        let study = Study::chest();
+        for seed in [1, 2] {
+            let image = study.image_with(1, seed);
+            assert_eq!(RawPeer::send(gateway.dicom_port, "CT1", &[&image]), [0]);
+            // The ledger hears of an instance a little after its sender.
+            wait_until("instance in the ledger", SOON, || {
+                gateway.study(&study.uid)["instances"][seed as usize - 1].is_object()
+            });
+            gateway.wait_until_done(&[&study.uid]);
+        }
+        let report = gateway.study(&study.uid);
+        assert_eq!(report["revision"], revisions, "{policy}: {report}");
+        let messages = gateway.messages();
+        assert_eq!(messages.len(), revisions, "{policy}");
+        if let [first, second] = messages.as_slice() {
+            assert_eq!(second["data"]["supersedes"], first["id"]);
+        }
+    }
 }
 
 fn send_two(policy: &str) -> (Gateway, Study, [Instance; 2]) {

@@ -60,3 +60,69 @@ fn a_corrupt_entry_is_set_aside_and_the_others_go_on() {
     });
     assert_eq!(gateway.messages_by_study().len(), 2);
 }
+
+/// A study that has lost an instance to a bad disk ends like any other.
+#[test]
+fn a_study_with_a_corrupt_entry_ends_with_the_others() {
+    let mut gateway = Gateway::start(&Options::new().set("study.quiet_period", "10m"));
+    let study = Study::chest();
+    let images = [study.image(1), study.image(2)];
+    assert_eq!(
+        RawPeer::send(gateway.dicom_port, "CT1", &[&images[0], &images[1]]),
+        [0, 0]
+    );
+    // The ledger knows both before one of them rots.
+    wait_until("both in the ledger", SOON, || {
+        gateway.study(&study.uid)["instances_received"] == 2
+    });
+    gateway.kill();
+    let entries = below(&gateway.data_dir());
+    let torn = std::fs::OpenOptions::new()
+        .write(true)
+        .open(&entries[1])
+        .unwrap();
+    torn.set_len(1000).unwrap();
+    gateway.restart_with(&Options::new());
+    gateway.wait_until_done(&[&study.uid]);
+    let messages = gateway.messages();
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0]["data"]["study"]["instances_received"], 1);
+    let second = &gateway.study(&study.uid)["instances"][1];
+    assert!(
+        second["refusal"].is_string(),
+        "the ledger says what became of it: {second}"
+    );
+}
+
+/// The ledger is rebuilt from the spool: what is said again is said under the same ids.
+#[test]
+fn a_lost_database_costs_a_repetition_and_nothing_else() {
+    let mut gateway = Gateway::start(&Options::new());
+    let study = Study::chest();
+    assert_eq!(
+        RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
+        [0]
+    );
+    gateway.wait_until_done(&[&study.uid]);
+    gateway.kill();
+    for file in below(&gateway.dir().join("spool")) {
+        if file
+            .file_name()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .starts_with("state.db")
+        {
+            std::fs::remove_file(file).unwrap();
+        }
+    }
+    gateway.restart();
+    gateway.wait_until_done(&[&study.uid]);
+    let messages = gateway.messages();
+    assert_eq!(messages.len(), 2);
+    assert_eq!(messages[0]["id"], messages[1]["id"]);
+    assert_eq!(
+        messages[0]["data"]["findings"],
+        messages[1]["data"]["findings"]
+    );
+}

@@ -189,6 +189,15 @@ impl Gateway {
             .sum()
     }
 
+    /// Memory that the process holds, in bytes.
+    pub fn resident_memory(&self) -> f64 {
+        let (_, text) = self.ask("/metrics").unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        line.unwrap().parse().unwrap()
+    }
+
     /// What the file broker has written.
     pub fn messages(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir().join("findings")).unwrap_or_default();

@@ -30,6 +30,18 @@ pub struct RawPeer {
 }
 
 impl RawPeer {
+    /// Connects, and says nothing yet.
+    pub fn connect(port: u16) -> io::Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            stream,
+            contexts: Vec::new(),
+            message_id: 0,
+        })
+    }
+
     /// Connects and asks for an association with a context for each SOP class and transfer syntax of
     /// these instances, and one for C-ECHO.
     pub fn request(
@@ -37,9 +49,6 @@ impl RawPeer {
         calling: &str,
         instances: &[&Instance],
     ) -> io::Result<(Self, Answer)> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_nodelay(true)?;
         let mut contexts = vec![(VERIFICATION.to_owned(), EXPLICIT.to_owned())];
         for instance in instances {
             let context = (instance.sop_class.clone(), instance.transfer_syntax.clone());
@@ -47,11 +56,8 @@ impl RawPeer {
                 contexts.push(context);
             }
         }
-        let mut peer = Self {
-            stream,
-            contexts,
-            message_id: 0,
-        };
+        let mut peer = Self::connect(port)?;
+        peer.contexts = contexts;
         let request = peer.association_request(calling);
         peer.write(&request)?;
         let answer = match peer.read_pdu() {
@@ -156,6 +162,11 @@ impl RawPeer {
         Ok(self.read_pdu()?.0)
     }
 
+    /// Any bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
     fn context(&self, instance: &Instance) -> u8 {
         let wanted = (instance.sop_class.clone(), instance.transfer_syntax.clone());
         let index = self.contexts.iter().position(|context| *context == wanted);
@@ -212,10 +223,6 @@ impl RawPeer {
         body.extend([context, flags]);
         body.extend(bytes);
         self.write(&pdu(0x04, &body))
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.stream.write_all(bytes)
     }
 
     fn read_pdu(&mut self) -> io::Result<(u8, Vec<u8>)> {

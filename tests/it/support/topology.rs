@@ -88,6 +88,14 @@ impl Bus {
         .unwrap();
     }
 
+    /// Deletes the exchange.
+    pub fn delete_exchange(&self) {
+        let exchange = self.route.exchange.as_str().into();
+        let options = ExchangeDeleteOptions::default();
+        self.with_channel(async |channel| channel.exchange_delete(exchange, options).await)
+            .unwrap();
+    }
+
     /// Declares the queue and binds it to everything.
     pub fn declare_queue(&self, arguments: &[(&str, AMQPValue)]) {
         let mut table = FieldTable::default();
