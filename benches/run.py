@@ -231,7 +231,7 @@ def memory(binary: str, work: Path, count: int) -> None:
             ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
             ds.save_as(file)
         send(gateway.port, [source])
-    wait_for(lambda: gateway.findings.exists() and gateway.findings.read_text())
+    expect_stored(gateway, count)
     received = gateway.get("/api/v1/studies")["studies"][0]["instances_received"]
     print(f"\n## Memory\n\nPeak RSS after {received} CT slices of one study, models loaded: {gateway.peak_rss_mb():.0f} MB")
     gateway.stop()

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::support::files::below;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_until};
 
 #[test]
@@ -10,13 +11,17 @@ fn it_waits_for_nobody_and_loses_nothing() {
         .set("study.quiet_period", "10m")
         .set("shutdown.associations", "10m");
     let mut gateway = Gateway::start(&options);
-    let study = Study::chest();
+    let mut study = Study::chest();
+    study.side = 600;
     let (first, second) = (study.image(1), study.image(2));
     let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&first]);
     assert_eq!(peer.store(&first), 0);
     peer.begin_store(&second).unwrap();
-    peer.continue_store(&second, &second.data_set[..1000], false)
+    peer.continue_store(&second, &second.data_set[..600_000], false)
         .unwrap();
+    wait_until("half of the second on disk", SOON, || {
+        below(&gateway.data_dir()).len() == 2
+    });
     gateway.terminate();
     wait_until("drain", SOON, || {
         gateway

@@ -1,6 +1,7 @@
 //! SIGTERM: newcomers are asked to come back, the message in hand is finished, nothing is lost, and the
 //! exit code says that all is well.
 
+use crate::support::files::below;
 use crate::support::{Answer, Gateway, Options, RawPeer, SOON, Study, wait_until};
 
 #[test]
@@ -9,13 +10,17 @@ fn the_message_in_hand_is_finished_and_newcomers_are_turned_away() {
         .set("study.quiet_period", "10m")
         .set("shutdown.associations", "30s");
     let mut gateway = Gateway::start(&options);
-    let study = Study::chest();
+    let mut study = Study::chest();
+    study.side = 600;
     let (first, second) = (study.image(1), study.image(2));
     let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&first]);
     assert_eq!(peer.store(&first), 0);
     peer.begin_store(&second).unwrap();
-    let (part, rest) = second.data_set.split_at(1000);
+    let (part, rest) = second.data_set.split_at(600_000);
     peer.continue_store(&second, part, false).unwrap();
+    wait_until("half of the second on disk", SOON, || {
+        below(&gateway.data_dir()).len() == 2
+    });
 
     gateway.terminate();
     wait_until("end of readiness", SOON, || {
