@@ -148,7 +148,12 @@ fn tensors_equal_what_training_code_makes() {
             mean: parse(&spec["mean"]),
             std: parse(&spec["std"]),
         };
-        let tensor = prepare(&open(&case), 0, &spec, &Limits::default()).unwrap();
+        let tensor = prepare(
+            &Frames::open(&open(&case), &Limits::default()).unwrap(),
+            0,
+            &spec,
+        )
+        .unwrap();
         let (shape, expected) = array(&case["expected"]);
         assert_eq!(tensor.shape, shape, "{}", case["name"]);
         let largest = expected.iter().fold(1f32, |m, v| m.max(v.abs()));

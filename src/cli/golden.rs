@@ -47,7 +47,10 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
         InputSpec::Image(spec) => files
             .iter()
-            .map(|file| pixel::prepare(file, 0, &spec, &pixel::Limits::default()))
+            .map(|file| {
+                let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
+                pixel::prepare(&frames, 0, &spec)
+            })
             .collect::<Result<Vec<_>, _>>()?,
     };
     let mut samples = Vec::new();

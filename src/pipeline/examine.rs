@@ -326,7 +326,7 @@ async fn frames(
             pipeline.limits.clone(),
         );
         let (tensor, took) = decode(pipeline, move || {
-            pixel::prepare(&file, frame, &spec, &limits)
+            pixel::prepare(&pixel::Frames::open(&file, &limits)?, frame, &spec)
         })
         .await?;
         image.decoded += took;

@@ -7,12 +7,11 @@ use half::f16;
 
 use super::render::{Grid, render};
 use super::resize::resize;
-use super::{Frames, Limits, Refusal};
-use crate::dicom::dataset::DicomFile;
+use super::{Frames, Refusal};
 use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
 use crate::model::tensor::{Tensor, TensorData};
 
-/// Prepares frame `frame` (from 0) of `file` for a model. The tensor has no batch axis: channels,
+/// Prepares frame `frame` (from 0) of `frames` for a model. The tensor has no batch axis: channels,
 /// rows, columns for NCHW and rows, columns, channels for NHWC.
 ///
 /// Channels: colour becomes one channel by Rec. 601 luma (Pillow's `L`), monochrome becomes three
@@ -21,15 +20,9 @@ use crate::model::tensor::{Tensor, TensorData};
 /// # Errors
 /// A [`Refusal`] when the values cannot be trusted, and `model-input` when `spec` asks for the
 /// impossible.
-pub fn prepare(
-    file: &DicomFile,
-    frame: usize,
-    spec: &ImageSpec,
-    limits: &Limits,
-) -> Result<Tensor, Refusal> {
+pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Tensor, Refusal> {
     check(spec)?;
-    let frames = Frames::open(file, limits)?;
-    let grid = render(&frames, frame, spec.value, spec.window)?;
+    let grid = render(frames, frame, spec.value, spec.window)?;
     let grid = with_channels(grid, spec.channels);
     let mut grid = fit(grid, spec);
     normalise(&mut grid, spec);
