@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::broker::Publisher;
 use crate::config::Config;
+use crate::decoder::Decoders;
 use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Api, ModelInfo, Phase, Ports, Server};
@@ -26,7 +27,7 @@ use crate::outbox::Outbox;
 use crate::pipeline::{Pipeline, Served};
 use crate::spool::{Recovered, Spool};
 use crate::telemetry::Metrics;
-use crate::{broker, pixel, scp};
+use crate::{broker, scp};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
 const WAKE_UPS: usize = 1024;
@@ -69,6 +70,11 @@ impl App {
             metrics.model_info.with_label_values(&labels).set(1);
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }
+        let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
+        let decoders = spawn_blocking(move || {
+            Decoders::start(decode, Decoders::this_program(), Some(counters))
+        })
+        .await??;
         let spool_config = config.spool.clone();
         let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
             .await?
@@ -98,15 +104,14 @@ impl App {
         };
         let outbox_wake = Arc::new(Notify::new());
         let (state, broker_state) = watch::channel(broker::State::default());
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
             models,
             study: config.study.clone(),
             message: config.message.clone(),
-            limits: pixel::Limits::default(),
-            decoders: Arc::new(Semaphore::new(cores)),
+            decoding: Arc::new(Semaphore::new(decoders.count())),
+            decoders,
             runtime: RuntimeFacts {
                 provider,
                 onnxruntime,

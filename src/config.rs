@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::pipeline::MessageConfig;
 use crate::units::HumanDuration;
-use crate::{broker, http, inference, maintenance, scp, spool, study, telemetry};
+use crate::{broker, decoder, http, inference, maintenance, scp, spool, study, telemetry};
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
 pub const ENVIRONMENT_PREFIX: &str = "PACS_GATEWAY__";
@@ -32,6 +32,8 @@ pub struct Config {
     pub study: study::Config,
     /// Where models are.
     pub models: Models,
+    /// How images are decoded.
+    pub decode: decoder::Config,
     /// How models are run.
     pub inference: inference::Config,
     /// What messages may say.

@@ -16,6 +16,7 @@ pub mod retry;
 pub mod telemetry;
 pub mod units;
 
+pub mod decoder;
 pub mod dicom;
 pub mod durable;
 

@@ -1,8 +1,7 @@
 //! `decode`: what the gateway makes of the pixels of files, as hashes, arrays, pictures or facts.
 //!
 //! One line per file on stdout, in the order given. A file that cannot be decoded gets a line with
-//! the reason; the others are still tried, and the exit code says so at the end. Frames are handled
-//! one at a time, so that a long multi-frame object costs the memory of one frame.
+//! the reason; the others are still tried, and the exit code says so at the end.
 
 mod output;
 
@@ -16,10 +15,10 @@ use rayon::prelude::*;
 
 use self::output::{Fault, Sink};
 use super::FAILED;
+use crate::decoder::{self, Decoders, Facts};
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
-use crate::pixel::render::render;
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples};
+use crate::pixel::{Frames, Image, Limits, Refusal};
 
 /// Arguments of `decode`.
 #[derive(Debug, Clone, Args)]
@@ -33,6 +32,10 @@ pub struct DecodeArgs {
     /// Directory for npy and png files; it is created when absent.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
+    /// Decode in this process instead of in workers: to measure what the workers cost.
+    #[arg(long, hide = true)]
+    in_process: bool,
+
     /// Files, and directories to walk.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -43,6 +46,16 @@ enum Stage {
     Stored,
     Modality,
     Voi,
+}
+
+impl From<Stage> for decoder::Stage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Stored => Self::Stored,
+            Stage::Modality => Self::Rendered(ValueSpace::Modality),
+            Stage::Voi => Self::Rendered(ValueSpace::Voi),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -67,11 +80,22 @@ pub fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
     for path in &args.paths {
         walk(path, Path::new(""), &mut files);
     }
+    let decoders = match args.in_process {
+        true => None,
+        false => Some(Decoders::start(
+            decoder::Config::default(),
+            Decoders::this_program(),
+            None,
+        )?),
+    };
     let mut failed = false;
     let mut stdout = std::io::stdout().lock();
     // Enough at a time to keep the processors busy and the output flowing.
     for some in files.chunks(rayon::current_num_threads() * 4) {
-        let lines: Vec<_> = some.par_iter().map(|file| one(file, args)).collect();
+        let lines: Vec<_> = some
+            .par_iter()
+            .map(|file| one(file, args, decoders.as_ref()))
+            .collect();
         for (file, line) in some.iter().zip(lines) {
             let path = printable(&file.path);
             match line {
@@ -143,39 +167,44 @@ enum Line {
     Json(serde_json::Map<String, serde_json::Value>),
 }
 
-fn one(job: &Job, args: &DecodeArgs) -> Result<Line, Fault> {
-    let file = DicomFile::read(&job.path, &ReadLimits::default()).map_err(Refusal::from)?;
-    let frames = Frames::open(&file, &Limits::default())?;
+/// Frames one at a time, so that a long multi-frame object costs the memory of one frame.
+fn one(job: &Job, args: &DecodeArgs, decoders: Option<&Decoders>) -> Result<Line, Fault> {
+    let stage = args.stage.into();
     let target = args.output.join(&job.output);
-    let mut sink = Sink::new(args.format, target, frames.count());
-    for index in 0..frames.count() {
-        let image = stage(&frames, index, args.stage)?;
-        if let Err(fault) = sink.add(&image) {
+    let Some(decoders) = decoders else {
+        let file = DicomFile::read(&job.path, &ReadLimits::default()).map_err(Refusal::from)?;
+        let frames = Frames::open(&file, &Limits::default())?;
+        let facts = Facts {
+            frames: frames.count(),
+            transfer_syntax: file.transfer_syntax().to_owned(),
+        };
+        return fill(args.format, target, &facts, |index| {
+            decoder::values(&frames, index, stage)
+        });
+    };
+    let (facts, first) = decoders.frame(&job.path, 0, stage)?;
+    let mut first = Some(first);
+    fill(args.format, target, &facts, |index| match first.take() {
+        Some(first) => Ok(first),
+        None => Ok(decoders.frame(&job.path, index, stage)?.1),
+    })
+}
+
+fn fill(
+    format: Format,
+    target: PathBuf,
+    facts: &Facts,
+    mut frame: impl FnMut(usize) -> Result<Image, Refusal>,
+) -> Result<Line, Fault> {
+    let mut sink = Sink::new(format, target, facts.frames);
+    for index in 0..facts.frames {
+        if let Err(fault) = frame(index)
+            .map_err(Fault::from)
+            .and_then(|image| sink.add(&image))
+        {
             sink.discard();
             return Err(fault);
         }
     }
-    sink.finish(file.transfer_syntax())
-}
-
-/// One frame at the stage that was asked for.
-fn stage(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refusal> {
-    let space = match stage {
-        Stage::Stored => return frames.decode(index),
-        Stage::Modality => ValueSpace::Modality,
-        Stage::Voi => ValueSpace::Voi,
-    };
-    let grid = render(frames, index, space, None)?;
-    Ok(Image {
-        rows: grid.rows,
-        columns: grid.columns,
-        samples_per_pixel: grid.channels,
-        frames: 1,
-        photometric: match (grid.channels, stage) {
-            (1, Stage::Voi) => Photometric::Monochrome2,
-            (1, _) => frames.layout().photometric,
-            _ => Photometric::Rgb,
-        },
-        data: Samples::F32(grid.values),
-    })
+    sink.finish(&facts.transfer_syntax)
 }

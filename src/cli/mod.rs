@@ -43,6 +43,9 @@ enum Command {
     Infer(infer::InferArgs),
     /// Decode files: hashes, arrays or pictures of their pixel values.
     Decode(decode::DecodeArgs),
+    /// What the gateway starts to decode files in.
+    #[command(hide = true)]
+    DecodeWorker(crate::decoder::WorkerArgs),
     /// C-ECHO: check a connection.
     Echo(scu::EchoArgs),
     /// C-STORE: send files.
@@ -88,6 +91,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Decode(args) => decode::run(&args),
+        Command::DecodeWorker(args) => crate::decoder::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
         Command::Study(args) => ask::study(&args),

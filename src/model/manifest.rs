@@ -6,7 +6,7 @@
 
 use dicom::core::dictionary::DataDictionary;
 use dicom::dictionary_std::StandardDataDictionary;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::units::HumanDuration;
 
@@ -40,7 +40,7 @@ pub struct Manifest {
 }
 
 /// The unit a model looks at.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Level {
     /// Each image by itself.
@@ -52,7 +52,7 @@ pub enum Level {
 }
 
 /// Conditions on an instance; an empty list does not restrict.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct AppliesTo {
     /// The unit the model looks at.
@@ -116,7 +116,7 @@ pub struct Input {
 }
 
 /// Order of the axes; `N` is the batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Layout {
     /// Batch, channel, row, column.
@@ -128,7 +128,7 @@ pub enum Layout {
 }
 
 /// Type of a tensor's values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DType {
     /// 32-bit floating point.
@@ -140,7 +140,7 @@ pub enum DType {
 }
 
 /// Stage of the pixel pipeline whose values a model wants (PS3.4 §N.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ValueSpace {
     /// Stored values.
@@ -152,7 +152,7 @@ pub enum ValueSpace {
 }
 
 /// A window on modality values (PS3.3 §C.11.2.1.2).
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Window {
     /// Window Center.
@@ -162,7 +162,7 @@ pub struct Window {
 }
 
 /// How an image of another shape is fitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Fit {
     /// Both axes scaled by themselves.
@@ -174,7 +174,7 @@ pub enum Fit {
 }
 
 /// Resampling, named after what it equals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Interpolation {
     /// Pillow and torchvision with antialiasing.
@@ -339,7 +339,7 @@ pub enum InputSpec {
 }
 
 /// How an image becomes a tensor; the order of the fields is the order of the steps.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct ImageSpec {
     /// Order of the axes.
     pub layout: Layout,

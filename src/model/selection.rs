@@ -1,9 +1,13 @@
 //! Which instances a model applies to. Pure: it sees attribute values, never files.
 
+use dicom::dictionary_std::tags;
+use serde::{Deserialize, Serialize};
+
 use super::manifest::AppliesTo;
+use crate::dicom::dataset::DataSet;
 
 /// The attributes of an instance that manifests select by.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub struct Attributes {
     /// Modality (0008,0060).
     pub modality: String,
@@ -13,6 +17,29 @@ pub struct Attributes {
     pub view: String,
     /// SOP Class UID (0008,0016).
     pub sop_class: String,
+}
+
+/// A model's conditions, and what is known of an instance before its file is opened. It goes to
+/// where the file is opened.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+pub struct Condition {
+    /// What the model asks for.
+    pub applies_to: AppliesTo,
+    /// What the spool knows.
+    pub known: Attributes,
+}
+
+impl Condition {
+    /// Whether the instance with `data_set` is one the model looks at.
+    pub fn holds(&self, data_set: &DataSet) -> bool {
+        self.applies_to.accepts(&Attributes {
+            view: data_set
+                .str(tags::VIEW_POSITION)
+                .map(|view| view.trim().to_owned())
+                .unwrap_or_default(),
+            ..self.known.clone()
+        })
+    }
 }
 
 impl AppliesTo {

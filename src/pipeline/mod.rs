@@ -17,6 +17,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
+use crate::decoder::{self, Decoders};
 use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
@@ -24,7 +25,6 @@ use crate::findings::identity::instance_set_digest;
 use crate::inference::Engine;
 use crate::ledger::{Ledger, Revision};
 use crate::model::Package;
-use crate::pixel::Limits;
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
@@ -61,10 +61,10 @@ pub struct Pipeline {
     pub study: crate::study::Config,
     /// What messages may say.
     pub message: MessageConfig,
-    /// Bounds of decoding.
-    pub limits: Limits,
-    /// Decoders at the same time.
-    pub decoders: Arc<Semaphore>,
+    /// Where files are decoded.
+    pub decoders: Decoders,
+    /// As many permits as there are decoders, so that only work that can run holds a thread.
+    pub decoding: Arc<Semaphore>,
     /// What runs the models.
     pub runtime: crate::findings::event::RuntimeFacts,
     /// Rung when something was put into the outbox.
@@ -228,6 +228,7 @@ impl Pipeline {
         } else {
             examine::examine(self, &entries).await
         };
+        self.keep_what_broke_a_decoder(&entries, &examined).await;
         let facts = report::facts(
             self,
             study,
@@ -262,6 +263,34 @@ impl Pipeline {
             self.set_aside(&entries).await;
         }
         Ok(())
+    }
+
+    /// A file that ends a decoding process is a defect of a codec, an attack, or a limit that is too
+    /// tight. Somebody has to look at it, after the study is released too.
+    async fn keep_what_broke_a_decoder(
+        &self,
+        entries: &[Arc<Entry>],
+        examined: &examine::Examined,
+    ) {
+        for entry in entries {
+            let refusal = examined.instances.get(&entry.id).and_then(|t| t.refusal);
+            let Some(code) = refusal.filter(|code| code.starts_with(decoder::REFUSAL)) else {
+                continue;
+            };
+            let (spool, id) = (self.spool.clone(), entry.id);
+            let kept = tokio::task::spawn_blocking(move || {
+                spool.keep_for_inquiry(id, &format!("{code}: see the message of the study"))
+            });
+            match kept.await {
+                Ok(Ok(())) => self
+                    .metrics
+                    .quarantined_instances_total
+                    .with_label_values(&[code])
+                    .inc(),
+                Ok(Err(err)) => tracing::warn!(entry = %entry.id, error = %err, "not kept"),
+                Err(_) => {}
+            }
+        }
     }
 
     async fn set_aside(&self, entries: &[Arc<Entry>]) {

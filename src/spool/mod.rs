@@ -310,6 +310,18 @@ impl Spool {
         Ok(())
     }
 
+    /// Keeps an entry for people to look at, with the reason beside it, and the entry itself where it
+    /// is: a second name of the same file, which stays when the entry is released. Blocking.
+    pub fn keep_for_inquiry(&self, id: EntryId, reason: &str) -> io::Result<()> {
+        let target = self.inner.quarantine_dir.join(id.file_name());
+        match fs::hard_link(self.path(id), &target) {
+            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
+            _ => {}
+        }
+        fs::write(target.with_extension("reason"), format!("{reason}\n"))?;
+        sync_dir(&self.inner.quarantine_dir)
+    }
+
     /// File names in quarantine with their reasons. Blocking.
     pub fn quarantined(&self) -> io::Result<Vec<(String, String)>> {
         let mut found = Vec::new();

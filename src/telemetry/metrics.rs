@@ -60,6 +60,8 @@ pub struct Metrics {
     pub outcomes_total: IntCounterVec,
     /// Instances refused, by code.
     pub refusals_total: IntCounterVec,
+    /// Decoding processes that ended in the middle of a frame, by reason.
+    pub decoder_deaths_total: IntCounterVec,
     /// Seconds from file to tensor, per image.
     pub prepare_duration_seconds: Histogram,
     /// Seconds a sample waited for its batch, by model.
@@ -209,6 +211,11 @@ impl Metrics {
                 "refusals_total",
                 "Instances refused by the pipeline, by code",
                 &["code"],
+            )?,
+            decoder_deaths_total: make.counters(
+                "decoder_deaths_total",
+                "Decoding processes that ended in the middle of a frame, by reason",
+                &["reason"],
             )?,
             prepare_duration_seconds: make.seconds(
                 "prepare_duration_seconds",
