@@ -132,6 +132,11 @@ pub(super) async fn examine(pipeline: &Arc<Pipeline>, entries: &[Arc<Entry>]) ->
             Ok((_, InputSpec::Features(_))) => {
                 table(pipeline, served, &candidates, &mut examined.instances).await
             }
+            Ok((_, InputSpec::Volume(_))) => Some(Run::new(
+                Some(served.clone()),
+                Outcome::Failed(Refusal::new("model-input", "volumes are not served yet")),
+                candidates,
+            )),
             // Manifests are validated at load.
             Err(reason) => Some(Run::new(
                 Some(served.clone()),
