@@ -42,6 +42,10 @@ fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
         Ok((name, InputSpec::Image(image))) => {
             format!("{name} {}×{}×{}", image.channels, image.rows, image.columns)
         }
+        Ok((name, InputSpec::Volume(volume))) => {
+            let shape: Vec<String> = volume.shape().iter().map(usize::to_string).collect();
+            format!("{name} {}", shape.join("×"))
+        }
         Ok((name, InputSpec::Features(features))) => format!("{name} {} features", features.len()),
         Err(reason) => reason,
     };

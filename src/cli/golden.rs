@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features;
 use crate::findings::classification::{self, Sample};
-use crate::model::InputSpec;
+use crate::model::{InputSpec, Tensor, VolumeSpec};
 use crate::pipeline::Served;
 use crate::pixel;
+use crate::volume;
 
 /// `expected.json` of a case.
 #[derive(Debug, Deserialize)]
@@ -45,6 +46,7 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
     let manifest = &served.package.manifest;
     let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
         InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
+        InputSpec::Volume(spec) => volumes(&files, &spec)?,
         InputSpec::Image(spec) => files
             .iter()
             .map(|file| {
@@ -83,4 +85,23 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         expected.tolerance
     );
     Ok(worst)
+}
+
+/// The volumes of a case, its files being one series.
+fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
+    let mut planes = Vec::new();
+    for (index, file) in files.iter().enumerate() {
+        planes.extend(volume::slices(file, index)?);
+    }
+    let mut tensors = Vec::new();
+    for volume in volume::arrange(planes, spec)? {
+        let mut grids = Vec::new();
+        for (file, frame) in volume.planes() {
+            let file = files.get(*file).context("a plane of no file")?;
+            let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
+            grids.push(volume::plane(&frames, *frame, volume.plane())?);
+        }
+        tensors.push(volume.assemble(grids)?);
+    }
+    Ok(tensors)
 }

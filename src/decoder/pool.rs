@@ -16,10 +16,12 @@ use super::protocol::{Facts, Job, Reply, Request, Stage};
 use crate::model::manifest::DType;
 use crate::model::selection::Condition;
 use crate::model::{ImageSpec, Tensor, TensorData};
+use crate::pixel::render::Grid;
 use crate::pixel::{Image, Photometric, Samples};
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::telemetry::Metrics;
+use crate::volume::PlaneSpec;
 
 /// Between attempts at starting a process, when the machine has no room for one.
 const STARTS: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(2));
@@ -145,6 +147,29 @@ impl Decoders {
             _ => return Err(nonsense()),
         };
         Ok(Some((facts, Tensor { shape, data })))
+    }
+
+    /// Frame `frame` (from 0) of `file` as a plane of a volume, see [`crate::volume::plane`]. Blocking.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn plane(&self, file: &Path, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
+        let request = Request {
+            file: file.as_os_str().to_owned(),
+            frame,
+            job: Job::Plane(spec.clone()),
+            condition: None,
+        };
+        let answer = self.pool.answer(&request)?.ok_or_else(nonsense)?;
+        match (<[usize; 3]>::try_from(answer.shape), answer.values) {
+            (Ok([rows, columns, channels]), Samples::F32(values)) => Ok(Grid {
+                rows,
+                columns,
+                channels,
+                values,
+            }),
+            _ => Err(nonsense()),
+        }
     }
 
     /// Frame `frame` (from 0) of `file` at a stage. Blocking.

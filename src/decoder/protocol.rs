@@ -17,6 +17,7 @@ use crate::model::manifest::ValueSpace;
 use crate::model::selection::Condition;
 use crate::pixel::Samples;
 use crate::pixel::stored::each;
+use crate::volume::PlaneSpec;
 
 /// Headers hold a path and a specification.
 const MAX_HEADER: usize = 1 << 20;
@@ -38,6 +39,8 @@ pub(super) struct Request {
 pub(super) enum Job {
     /// A model's tensor.
     Tensor(ImageSpec),
+    /// One plane of a volume.
+    Plane(PlaneSpec),
     /// The values of a stage.
     Values(Stage),
     /// Nothing: whether the worker answers.

@@ -18,6 +18,7 @@ use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
 use crate::pixel::render::{Grid, render};
 use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, prepare};
+use crate::volume::plane;
 
 /// An instance with more frames stays open this long for the next one.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -170,6 +171,15 @@ fn answer(
         Job::Tensor(spec) => {
             let Tensor { shape, data } = prepare(frames, request.frame, spec)?;
             (shape, "", samples(data)?)
+        }
+        Job::Plane(spec) => {
+            let Grid {
+                rows,
+                columns,
+                channels,
+                values,
+            } = plane(frames, request.frame, spec)?;
+            (vec![rows, columns, channels], "", Samples::F32(values))
         }
         Job::Values(stage) => {
             let image = values(frames, request.frame, *stage)?;

@@ -119,17 +119,21 @@ fn expected(spec: &InputSpec) -> (TensorElementType, Vec<usize>) {
     match spec {
         InputSpec::Features(features) => (TensorElementType::Float32, vec![features.len()]),
         InputSpec::Image(image) => {
-            let element = match image.dtype {
-                DType::Float32 => TensorElementType::Float32,
-                DType::Float16 => TensorElementType::Float16,
-                DType::Uint8 => TensorElementType::Uint8,
-            };
             let shape = match image.layout {
                 Layout::Nhwc => vec![image.rows, image.columns, image.channels],
-                Layout::Nchw | Layout::Nf => vec![image.channels, image.rows, image.columns],
+                _ => vec![image.channels, image.rows, image.columns],
             };
-            (element, shape)
+            (element(image.dtype), shape)
         }
+        InputSpec::Volume(volume) => (element(volume.dtype), volume.shape().to_vec()),
+    }
+}
+
+fn element(dtype: DType) -> TensorElementType {
+    match dtype {
+        DType::Float32 => TensorElementType::Float32,
+        DType::Float16 => TensorElementType::Float16,
+        DType::Uint8 => TensorElementType::Uint8,
     }
 }
 

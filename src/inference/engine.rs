@@ -192,6 +192,7 @@ fn load(
     let mut session = ModelSession::load(runtime, config, manifest, onnx)?;
     let dtype = match manifest.input()?.1 {
         InputSpec::Image(image) => image.dtype,
+        InputSpec::Volume(volume) => volume.dtype,
         InputSpec::Features(_) => DType::Float32,
     };
     let blank = session.blank(dtype);

@@ -8,6 +8,8 @@ use dicom::core::dictionary::DataDictionary;
 use dicom::dictionary_std::StandardDataDictionary;
 use serde::{Deserialize, Serialize};
 
+pub use super::volume::VolumeSpec;
+use super::volume::VolumeTable;
 use crate::units::HumanDuration;
 
 /// A model as its author describes it.
@@ -74,7 +76,7 @@ pub struct AppliesTo {
     pub min_instances: usize,
 }
 
-/// One `[[input]]` table: an image or a row of features, told apart by the layout.
+/// One `[[input]]` table: an image, a volume or a row of features, told apart by the layout.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Input {
@@ -84,30 +86,34 @@ pub struct Input {
     pub layout: Layout,
     /// Type of the values.
     pub dtype: DType,
-    /// Height in pixels (images).
+    /// Planes (volumes).
+    pub depth: Option<usize>,
+    /// Height in pixels (images, volumes).
     pub rows: Option<usize>,
-    /// Width in pixels (images).
+    /// Width in pixels (images, volumes).
     pub columns: Option<usize>,
-    /// 1 or 3 (images).
+    /// 1 or 3 (images), 1 (volumes).
     pub channels: Option<usize>,
-    /// Which values the model was trained on (images).
+    /// Which values the model was trained on (images, volumes).
     pub value: Option<ValueSpace>,
-    /// Window on modality values that overrides the file's (images, `value = "voi"`).
+    /// Window on modality values that overrides the file's (images, volumes, `value = "voi"`).
     pub window: Option<Window>,
     /// How the image is fitted into the tensor (images).
     pub fit: Option<Fit>,
     /// How it is resampled (images).
     pub interpolation: Option<Interpolation>,
-    /// Value outside the image for `fit = "letterbox"`, before `scale` (images).
+    /// Geometry and conditions (volumes).
+    pub volume: Option<VolumeTable>,
+    /// Value outside a letterboxed image or a volume, before `scale`.
     #[serde(default)]
     pub pad: f32,
     /// Factor before `mean` and `std`.
     #[serde(default = "one_f32")]
     pub scale: f32,
-    /// Subtracted after scaling, one per channel (images).
+    /// Subtracted after scaling, one per channel (images, volumes).
     #[serde(default)]
     pub mean: Vec<f32>,
-    /// Divisor after that, one per channel (images).
+    /// Divisor after that, one per channel (images, volumes).
     #[serde(default)]
     pub std: Vec<f32>,
     /// Columns of the row (features).
@@ -123,6 +129,10 @@ pub enum Layout {
     Nchw,
     /// Batch, row, column, channel.
     Nhwc,
+    /// Batch, channel, plane, row, column.
+    Ncdhw,
+    /// Batch, plane, row, column, channel.
+    Ndhwc,
     /// Batch, feature.
     Nf,
 }
@@ -336,6 +346,8 @@ pub enum InputSpec {
     Image(ImageSpec),
     /// One row of features per sample.
     Features(Vec<Feature>),
+    /// The planes of a series, one volume per sample.
+    Volume(VolumeSpec),
 }
 
 /// How an image becomes a tensor; the order of the fields is the order of the steps.
@@ -437,6 +449,9 @@ impl Manifest {
             InputSpec::Features(_) if level != Level::Study => {
                 Err("applies_to.level: a model of features looks at a study".to_owned())
             }
+            InputSpec::Volume(_) if level != Level::Series => {
+                Err("applies_to.level: a model of volumes looks at a series".to_owned())
+            }
             _ => self.output.validate(),
         }
     }
@@ -444,6 +459,10 @@ impl Manifest {
 
 impl Input {
     fn spec(&self) -> Result<InputSpec, String> {
+        let is_volume = matches!(self.layout, Layout::Ncdhw | Layout::Ndhwc);
+        if !is_volume && (self.depth.is_some() || self.volume.is_some()) {
+            return Err("input.depth, input.volume: belong to layout NCDHW or NDHWC".to_owned());
+        }
         if self.layout == Layout::Nf {
             return self.features_spec();
         }
@@ -458,6 +477,9 @@ impl Input {
         let channels = need("channels", self.channels, 1..=3)?;
         if channels == 2 {
             return Err("input.channels: must be 1 or 3".to_owned());
+        }
+        if is_volume && channels != 1 {
+            return Err("input.channels: must be 1 for a volume".to_owned());
         }
         if !self.features.is_empty() {
             return Err("input.features: belong to layout NF".to_owned());
@@ -482,6 +504,9 @@ impl Input {
                 return Err("input.window: width must be at least 1".to_owned());
             }
         }
+        if is_volume {
+            return self.volume_spec(value);
+        }
         Ok(InputSpec::Image(ImageSpec {
             layout: self.layout,
             dtype: self.dtype,
@@ -499,6 +524,40 @@ impl Input {
             mean: self.mean.clone(),
             std: self.std.clone(),
         }))
+    }
+
+    /// What is particular to a volume; the caller has checked what images share with it.
+    fn volume_spec(&self, value: ValueSpace) -> Result<InputSpec, String> {
+        if self.fit.is_some() || self.interpolation.is_some() {
+            return Err(
+                "input.fit, input.interpolation: belong to images, a volume has them in                  [input.volume]"
+                    .to_owned(),
+            );
+        }
+        let size =
+            |key: &str, size: Option<usize>| size.ok_or_else(|| format!("input.{key}: is missing"));
+        let finite = |key: &str, value: f32| match value.is_finite() {
+            true => Ok(value),
+            false => Err(format!("input.{key}: is not a finite number")),
+        };
+        let spec = VolumeSpec {
+            layout: self.layout,
+            dtype: self.dtype,
+            size: [
+                size("depth", self.depth)?,
+                size("rows", self.rows)?,
+                size("columns", self.columns)?,
+            ],
+            value,
+            window: self.window,
+            table: self.volume.clone().ok_or("input.volume: is missing")?,
+            pad: finite("pad", self.pad)?,
+            scale: finite("scale", self.scale)?,
+            mean: finite("mean", self.mean.first().copied().unwrap_or(0.0))?,
+            std: self.std.first().copied().unwrap_or(1.0),
+        };
+        spec.validate()?;
+        Ok(InputSpec::Volume(spec))
     }
 
     fn features_spec(&self) -> Result<InputSpec, String> {
@@ -647,5 +706,105 @@ mod tests {
             let refusal = Manifest::parse(&text).unwrap_err();
             assert!(refusal.contains(expected), "{to}: {refusal}");
         }
+    }
+
+    /// [`EXAMPLE`] as a model of volumes.
+    fn volume_example() -> String {
+        EXAMPLE
+            .replace("\"instance\"", "\"series\"")
+            .replace("\"NCHW\"", "\"NCDHW\"\ndepth = 4")
+            .replace(
+                "fit = \"stretch\"\n        interpolation = \"bilinear-antialias\"",
+                "pad = -1024\n[input.volume]\nfit = \"crop-pad\"\ninterpolation = \"linear\"\n\
+                 orientation = \"SPL\"\nspacing_mm = [2.0, 1.0, 1.0]",
+            )
+    }
+
+    #[test]
+    fn a_volume_reads_with_its_defaults() {
+        let manifest = Manifest::parse(&volume_example()).unwrap();
+        let InputSpec::Volume(spec) = manifest.input().unwrap().1 else {
+            unreachable!("the layout is NCDHW");
+        };
+        assert_eq!(spec.shape(), [1, 4, 8, 8]);
+        assert_eq!((spec.table.min_planes, spec.table.max_gap_mm), (2, None));
+        assert_eq!(
+            (spec.pad, spec.scale, spec.mean, spec.std),
+            (-1024.0, 1.0, 0.0, 1.0)
+        );
+    }
+
+    #[test]
+    fn each_wrong_value_of_a_volume_is_refused_with_its_key() {
+        for (from, to, expected) in [
+            ("\"series\"", "\"study\"", "applies_to.level"),
+            ("\"series\"", "\"instance\"", "applies_to.level"),
+            ("\"NCDHW\"", "\"NCHW\"", "input.depth, input.volume"),
+            ("depth = 4", "depth = 0", "input.depth: 0"),
+            ("depth = 4", "", "input.depth: is missing"),
+            ("rows = 8", "rows = 4096", "input.rows: 4096"),
+            ("channels = 1", "channels = 3", "input.channels"),
+            ("pad = -1024", "fit = \"crop\"", "input.fit"),
+            ("pad = -1024", "pad = nan", "input.pad"),
+            ("pad = -1024", "mean = [1.0, 2.0]", "input.mean"),
+            ("pad = -1024", "std = [0.0]", "input.std"),
+            ("\"crop-pad\"", "\"stretch\"", "input.volume.spacing_mm"),
+            ("\"crop-pad\"", "\"letterbox\"", "letterbox"),
+            ("\"linear\"", "\"area\"", "area"),
+            ("\"SPL\"", "\"SPS\"", "SPS"),
+            ("[2.0, 1.0, 1.0]", "[2.0, 1.0]", "spacing_mm"),
+            (
+                "[2.0, 1.0, 1.0]",
+                "[2.0, 0.0, 1.0]",
+                "input.volume.spacing_mm",
+            ),
+            (
+                "[2.0, 1.0, 1.0]",
+                "[2.0, nan, 1.0]",
+                "input.volume.spacing_mm",
+            ),
+            (
+                "spacing_mm",
+                "min_planes = 1\nspacing_mm",
+                "input.volume.min_planes",
+            ),
+            (
+                "spacing_mm",
+                "max_gap_mm = 0.0\nspacing_mm",
+                "input.volume.max_gap_mm",
+            ),
+            (
+                "spacing_mm",
+                "max_gap_mm = nan\nspacing_mm",
+                "input.volume.max_gap_mm",
+            ),
+            (
+                "spacing_mm",
+                "distance_tolerance = 0.6\nspacing_mm",
+                "input.volume.distance_tolerance",
+            ),
+            (
+                "spacing_mm",
+                "max_tilt_degrees = 90\nspacing_mm",
+                "input.volume.max_tilt_degrees",
+            ),
+            (
+                "spacing_mm",
+                "max_oblique_degrees = -1\nspacing_mm",
+                "input.volume.max_oblique_degrees",
+            ),
+            ("spacing_mm", "several = \"all\"\nspacing_mm", "all"),
+            ("spacing_mm", "max_gap = 3\nspacing_mm", "max_gap"),
+        ] {
+            let text = volume_example();
+            assert!(text.contains(from), "{from}");
+            let refusal = Manifest::parse(&text.replace(from, to)).unwrap_err();
+            assert!(refusal.contains(expected), "{to}: {refusal}");
+        }
+        let large = volume_example()
+            .replace("depth = 4", "depth = 2048")
+            .replace("rows = 8", "rows = 2048");
+        let refusal = Manifest::parse(&large.replace("columns = 8", "columns = 2048"));
+        assert!(refusal.unwrap_err().contains("voxels"));
     }
 }

@@ -5,7 +5,8 @@ pub mod manifest;
 pub mod repository;
 pub mod selection;
 pub mod tensor;
+pub mod volume;
 
-pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec};
+pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
 pub use repository::{ModelError, ModelId, Package};
 pub use tensor::{Tensor, TensorData};

@@ -7,7 +7,7 @@ use dicom::dictionary_std::tags;
 use crate::dicom::dataset::DataSet;
 
 /// The first item of the macro `sequence` that applies to frame `index` (from 0).
-pub(super) fn find(data_set: &DataSet, index: usize, sequence: Tag) -> Option<&DataSet> {
+pub fn find(data_set: &DataSet, index: usize, sequence: Tag) -> Option<&DataSet> {
     data_set
         .items(tags::PER_FRAME_FUNCTIONAL_GROUPS_SEQUENCE)
         .get(index)

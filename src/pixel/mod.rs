@@ -15,7 +15,7 @@
 pub mod codec;
 pub mod colour;
 pub mod frames;
-mod functional_groups;
+pub mod functional_groups;
 pub mod layout;
 pub mod lut;
 pub mod modality;

@@ -2,6 +2,7 @@
 
 mod images;
 mod table;
+mod volumes;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,6 +119,16 @@ pub(super) async fn examine(pipeline: &Arc<Pipeline>, entries: &[Arc<Entry>]) ->
         let run = match manifest.input() {
             Ok((_, InputSpec::Image(spec))) => {
                 images::run(pipeline, served, spec, &candidates, &mut examined.instances).await
+            }
+            Ok((_, InputSpec::Volume(spec))) => {
+                volumes::run(
+                    pipeline,
+                    served,
+                    &spec,
+                    &candidates,
+                    &mut examined.instances,
+                )
+                .await
             }
             Ok((_, InputSpec::Features(_))) => {
                 table::run(pipeline, served, &candidates, &mut examined.instances).await

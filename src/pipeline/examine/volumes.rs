@@ -184,11 +184,14 @@ async fn look(
         .iter()
         .map(|(file, _)| entries.get(*file).ok_or_else(missing))
         .collect::<Result<_, _>>()?;
-    let work = planned.iter().zip(volume.planes()).map(|(entry, (_, frame))| {
-        let path = pipeline.spool.path(entry.id);
-        let (decoders, plane, frame) = (pipeline.decoders.clone(), Arc::clone(&plane), *frame);
-        move || decoders.plane(&path, frame, &plane)
-    });
+    let work = planned
+        .iter()
+        .zip(volume.planes())
+        .map(|(entry, (_, frame))| {
+            let path = pipeline.spool.path(entry.id);
+            let (decoders, plane, frame) = (pipeline.decoders.clone(), Arc::clone(&plane), *frame);
+            move || decoders.plane(&path, frame, &plane)
+        });
     let decoded = in_order(pipeline, work).await;
     let now = Some(Timestamp::now());
     let (mut grids, mut first) = (Vec::new(), None);
