@@ -22,6 +22,7 @@ mod bad_configurations_are_refused;
 mod demo_check_and_infer_work_offline;
 mod disconnect_in_the_middle_of_a_data_set;
 mod echo_from_dcmtk_and_pynetdicom;
+mod every_frame_of_an_instance_is_looked_at;
 mod findings_equal_the_golden_ones;
 mod full_disk_answers_a700_and_recovers;
 mod hostile_bytes_cost_one_association;

@@ -83,6 +83,24 @@ impl Study {
         self.instance(number, EXPLICIT, data_set)
     }
 
+    /// One instance of several frames; frame `n` (from 0) has the pixels of `image_with(_, n + 1)`.
+    pub fn frames(&self, number: u16, count: u16) -> Instance {
+        let side = usize::from(self.side).pow(2);
+        let pixels: Vec<u8> = (0..count)
+            .flat_map(|frame| noise(side, u64::from(frame) + 1))
+            .collect();
+        let mut data_set = self.header(number);
+        // In its place by number: before Rows (0028,0010).
+        let mut frames = Vec::new();
+        let text = format!("{count:<4}");
+        element(&mut frames, (0x0028, 0x0008), b"IS", text.as_bytes());
+        let rows = [0x28, 0, 0x10, 0, b'U', b'S'];
+        let at = data_set.windows(6).position(|some| some == rows).unwrap();
+        data_set.splice(at..at, frames);
+        element(&mut data_set, (0x7FE0, 0x0010), b"OW", &pixels);
+        self.instance(number, EXPLICIT, data_set)
+    }
+
     /// An image in a compressed transfer syntax with one fragment.
     pub fn compressed(&self, number: u16, transfer_syntax: &str, fragment: &[u8]) -> Instance {
         let mut data_set = self.header(number);
