@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 import pydicom
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless, generate_uid
 
 ROOT = Path(__file__).resolve().parent.parent
 CT_IMAGE_STORAGE = "1.2.840.10008.5.1.4.1.1.2"
@@ -282,6 +282,33 @@ def pipeline(binary: str, work: Path, count: int) -> None:
     print(f"| gateway: read, decode, infer, message, ledger, file | {count / elapsed:.0f} | {count / elapsed / best:.2f} |")
 
 
+def isolation(binary: str, work: Path, count: int) -> None:
+    """What decoding in processes of its own costs: all values of each frame cross over and are hashed, the worst case."""
+    native = work / "isolation"
+    slices(native, count)
+    compressed = work / "isolation-jpegls"
+    compressed.mkdir()
+    for file in sorted(native.iterdir()):
+        ds = pydicom.dcmread(file)
+        y, x = np.mgrid[0:512, 0:512]
+        noise = ds.pixel_array % 32
+        ds.PixelData = (1000 + 900 * np.sin(x / 40) * np.cos(y / 30) + noise).astype(np.uint16).tobytes()
+        ds.compress(JPEGLSLossless, encoding_plugin="pyjpegls")
+        ds.save_as(compressed / file.name)
+    print(f"\n## Decoding 512x512 CT in processes of its own, against the same in one process ({count} files x 4, {os.cpu_count()} at a time)\n")
+    print("| syntax | one process frames/s | own processes frames/s | ratio |\n|---|---|---|---|")
+    for name, folder in ("uncompressed", native), ("JPEG-LS lossless", compressed):
+        rates = {"--in-process": [], None: []}
+        for _ in range(5):
+            for flag, seen in rates.items():
+                command = [binary, "decode", *([flag] if flag else []), *[str(folder)] * 4]
+                started = time.perf_counter()
+                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+                seen.append(4 * count / (time.perf_counter() - started))
+        here, own = (float(np.median(rates[flag])) for flag in ("--in-process", None))
+        print(f"| {name} | {here:.0f} | {own:.0f} | {own / here:.2f} |")
+
+
 def confirmed_study(gateway: Gateway, uid: str) -> dict | None:
     try:
         study = gateway.get(f"/api/v1/studies/{uid}")
@@ -322,6 +349,7 @@ def main() -> None:
         ingest(binary, work, 400 // scale)
         memory(binary, work, 3200 // scale)
         pipeline(binary, work, 1000 // scale)
+        isolation(binary, work, 400 // scale)
         latency(binary, work, 50 // scale)
 
 

@@ -19,6 +19,9 @@ use crate::pixel::Samples;
 
 /// The hidden command.
 pub(crate) const COMMAND: &str = "decode-worker";
+/// A worker allocates and frees the same few buffers for every frame. The C library would give their
+/// pages back each time, and finding them again costs as much as copying the frame.
+const MALLOC: &str = "glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=67108864:glibc.malloc.arena_max=1";
 /// How long a worker that has hung up may take to be gone.
 const FAREWELL: Duration = Duration::from_millis(200);
 /// More than any frame within [`crate::pixel::Limits`] has; what is asked for is bounded there.
@@ -66,6 +69,7 @@ impl Worker {
             .args(["--timeout", &timeout])
             // Passwords of the broker are in the environment, and no codec needs it.
             .env_clear()
+            .env("GLIBC_TUNABLES", MALLOC)
             // An interrupt from the terminal is for the gateway, which drains first.
             .process_group(0)
             .stdin(Stdio::from(OwnedFd::from(theirs)))
