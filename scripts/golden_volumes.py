@@ -28,6 +28,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/fixtures/volumes")
 ROOT = "1.2.826.0.1.3680043.10.1465.8."
 RNG = np.random.default_rng(20240301)
+STUDY = ROOT + "2"
 CASES = []
 SERIES = {}
 MADE = 0
@@ -59,7 +60,7 @@ def base(sop_class, modality, uid_series):
     ds.file_meta.ImplementationClassUID = ROOT + "0"
     ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = sop_class
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = f"{ROOT}1.{MADE}"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = ROOT + "2", ROOT + "3." + uid_series
+    ds.StudyInstanceUID, ds.SeriesInstanceUID = STUDY, ROOT + "3." + uid_series
     ds.FrameOfReferenceUID = ROOT + "4"
     ds.PatientName, ds.PatientID, ds.Modality = "PHANTOM", "PHANTOM", modality
     return ds

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
-use pacs_gateway::model::{InputSpec, Manifest, Tensor, VolumeSpec};
+use pacs_gateway::inference::{Config, Engine, Runtime};
+use pacs_gateway::model::{InputSpec, Manifest, Tensor, VolumeSpec, repository};
 use pacs_gateway::pixel::{Frames, Limits, Refusal};
 use pacs_gateway::volume::{PlaneSpec, arrange, plane, slices};
 use serde_json::{Value, json};
@@ -30,9 +31,9 @@ fn cases(key: &str) -> Vec<Value> {
     some
 }
 
-/// The case's `[[input]]` table, read and validated as part of a manifest.
-fn spec(case: &Value) -> VolumeSpec {
-    let manifest = json!({
+/// A manifest with the case's `[[input]]` table.
+fn manifest(case: &Value) -> Value {
+    json!({
         "name": "volumes", "version": "1", "sha256": "0".repeat(64), "title": "Volumes",
         "intended_use": "Tests", "licence": "MIT", "device_uid": "2.25.1",
         "applies_to": { "level": "series" },
@@ -44,8 +45,11 @@ fn spec(case: &Value) -> VolumeSpec {
                 "code": { "scheme": "SCT", "value": "1", "meaning": "Label" },
             }],
         },
-    });
-    let text = toml::to_string(&manifest).unwrap();
+    })
+}
+
+fn spec(case: &Value) -> VolumeSpec {
+    let text = toml::to_string(&manifest(case)).unwrap();
     let manifest = Manifest::parse(&text).unwrap_or_else(|err| panic!("{}: {err}", case["name"]));
     match manifest.input().unwrap().1 {
         InputSpec::Volume(spec) => spec,
@@ -53,9 +57,29 @@ fn spec(case: &Value) -> VolumeSpec {
     }
 }
 
+#[test]
+fn the_schema_knows_every_manifest_of_a_case() {
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/schema/model.v1.json");
+    let schema = serde_json::from_str(&fs::read_to_string(schema).unwrap()).unwrap();
+    let schema = jsonschema::validator_for(&schema).unwrap();
+    for case in cases("name") {
+        if let Err(err) = schema.validate(&manifest(&case)) {
+            panic!("{}: {err}", case["name"]);
+        }
+    }
+    let mut wrong = manifest(&cases("name")[0]);
+    wrong["input"][0]["volume"]["max_gap"] = json!(3.0);
+    assert!(!schema.is_valid(&wrong));
+}
+
 fn open(case: &Value) -> Vec<DicomFile> {
-    let items = fs::read_dir(folder().join(case["folder"].as_str().unwrap())).unwrap();
+    files(&folder().join(case["folder"].as_str().unwrap()))
+}
+
+fn files(folder: &Path) -> Vec<DicomFile> {
+    let items = fs::read_dir(folder).unwrap();
     let mut paths: Vec<PathBuf> = items.map(|item| item.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "dcm"));
     paths.sort();
     let read = |path: &PathBuf| DicomFile::read(path, &ReadLimits::default()).unwrap();
     paths.iter().map(read).collect()
@@ -162,5 +186,41 @@ fn what_is_irregular_is_refused_with_its_figure() {
             refusal.text.contains(text.as_str().unwrap()),
             "{name}: {refusal}"
         );
+    }
+}
+
+#[tokio::test]
+async fn a_model_of_volumes_answers_as_in_python() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");
+    let packages = repository::scan(&models).unwrap();
+    let package = packages.iter().find(|p| p.manifest.name == "ct-volume");
+    let package = package.expect("the model of scripts/golden_volume_model.py");
+    let InputSpec::Volume(spec) = package.manifest.input().unwrap().1 else {
+        panic!("a model of volumes");
+    };
+    let runtime = Runtime::load(Path::new("")).unwrap();
+    let config = Config {
+        sessions: 1,
+        ..Config::default()
+    };
+    let engine = Engine::start(&runtime, &config, package).unwrap();
+    let cases = package.golden_cases().unwrap();
+    assert_eq!(cases.len(), 4);
+    for case in cases {
+        let expected = fs::read_to_string(case.join("expected.json")).unwrap();
+        let expected: Value = serde_json::from_str(&expected).unwrap();
+        let tensor = tensors(&files(&case), &spec).unwrap().remove(0);
+        let slot = engine.slot().await.unwrap();
+        let answer = engine.infer(slot, tensor).await.unwrap();
+        for label in &package.manifest.output.labels {
+            let wanted = expected["probabilities"][&label.label].as_f64().unwrap();
+            let found = f64::from(answer.values[label.index]);
+            let name = case.file_name().unwrap();
+            assert!(
+                (found - wanted).abs() < 1e-5,
+                "{name:?} {}: {found}",
+                label.label
+            );
+        }
     }
 }
