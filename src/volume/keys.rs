@@ -89,15 +89,26 @@ const SPATIAL: [Tag; 3] = [
     tags::PLANE_POSITION_SEQUENCE,
 ];
 
-/// The values of one frame; numbers are spelt alike however they are written.
+/// The value of an attribute. Numbers are the same however they are written, and in their order.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Word {
+    /// Absent, or empty.
+    Absent,
+    /// All values of a numeric attribute, as [`sortable`].
+    Numbers(Vec<u64>),
+    /// Anything else.
+    Text(String),
+}
+
+/// The values of one frame.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Keys {
     /// Value 3 of Image Type or Frame Type is LOCALIZER: never part of a volume.
     pub localizer: bool,
     /// Values that always separate.
-    pub content: Vec<String>,
+    pub content: Vec<Word>,
     /// Values that separate where positions repeat.
-    pub repetition: Vec<String>,
+    pub repetition: Vec<Word>,
 }
 
 impl Keys {
@@ -107,20 +118,19 @@ impl Keys {
         let further = image_type.split_off(image_type.len().min(3));
         let kind = image_type.pop().filter(|_| image_type.len() == 2);
         let kind = kind.unwrap_or_default();
-        let values = |sources: &[Source]| -> Vec<String> {
+        let values = |sources: &[Source]| -> Vec<Word> {
             sources
                 .iter()
                 .map(|source| value(data_set, index, *source))
                 .collect()
         };
+        let localizer = kind == "LOCALIZER";
         let mut content = values(&CONTENT);
-        content.push(gradient(data_set, index));
-        content.push(kind.clone());
+        content.extend([gradient(data_set, index), Word::Text(kind)]);
         let mut repetition = values(&REPETITION);
-        repetition.push(further.join("\\"));
-        repetition.push(dimensions(data_set, index));
+        repetition.extend([Word::Text(further.join("\\")), dimensions(data_set, index)]);
         Self {
-            localizer: kind == "LOCALIZER",
+            localizer,
             content,
             repetition,
         }
@@ -139,41 +149,41 @@ fn image_type(data_set: &DataSet, index: usize) -> Vec<String> {
     values.iter().map(|value| value.to_string()).collect()
 }
 
-fn value(data_set: &DataSet, index: usize, (plain, grouped): Source) -> String {
+fn value(data_set: &DataSet, index: usize, (plain, grouped): Source) -> Word {
     let grouped = grouped.and_then(|(sequence, tag)| {
         let group = functional_groups::find(data_set, index, sequence)?;
-        Some(spell(group, tag))
+        Some(word(group, tag))
     });
     grouped
-        .or_else(|| plain.map(|tag| spell(data_set, tag)))
-        .unwrap_or_default()
+        .or_else(|| plain.map(|tag| word(data_set, tag)))
+        .unwrap_or(Word::Absent)
 }
 
 /// Diffusion Gradient Orientation (0018,9089) of an enhanced object.
-fn gradient(data_set: &DataSet, index: usize) -> String {
+fn gradient(data_set: &DataSet, index: usize) -> Word {
     functional_groups::find(data_set, index, tags::MR_DIFFUSION_SEQUENCE)
         .and_then(|group| group.item(tags::DIFFUSION_GRADIENT_DIRECTION_SEQUENCE))
-        .map(|item| spell(item, tags::DIFFUSION_GRADIENT_ORIENTATION))
-        .unwrap_or_default()
+        .map_or(Word::Absent, |item| {
+            word(item, tags::DIFFUSION_GRADIENT_ORIENTATION)
+        })
 }
 
 /// Dimension Index Values (0020,9157) but for the spatial dimensions (PS3.3 C.7.6.17).
-fn dimensions(data_set: &DataSet, index: usize) -> String {
+fn dimensions(data_set: &DataSet, index: usize) -> Word {
     let pointers = data_set.items(tags::DIMENSION_INDEX_SEQUENCE);
     let Some(content) = functional_groups::find(data_set, index, tags::FRAME_CONTENT_SEQUENCE)
     else {
-        return String::new();
+        return Word::Absent;
     };
     let values = content.floats(tags::DIMENSION_INDEX_VALUES);
     if values.len() != pointers.len() {
-        return String::new();
+        return Word::Absent;
     }
     let values = values
         .iter()
         .zip(pointers)
         .filter(|(_, item)| pointer(item).is_none_or(|tag| !SPATIAL.contains(&tag)));
-    let words: Vec<String> = values.map(|(value, _)| value.to_string()).collect();
-    words.join("\\")
+    Word::Numbers(values.map(|(value, _)| sortable(*value)).collect())
 }
 
 /// Dimension Index Pointer (0020,9165).
@@ -188,11 +198,35 @@ fn pointer(item: &DataSet) -> Option<Tag> {
     Some(Tag(word([a, b]), word([c, d])))
 }
 
-fn spell(data_set: &DataSet, tag: Tag) -> String {
+fn word(data_set: &DataSet, tag: Tag) -> Word {
     let numbers = data_set.floats(tag);
-    if numbers.is_empty() {
-        return data_set.str(tag).unwrap_or_default().into_owned();
+    if !numbers.is_empty() {
+        return Word::Numbers(numbers.into_iter().map(sortable).collect());
     }
-    let words: Vec<String> = numbers.iter().map(f64::to_string).collect();
-    words.join("\\")
+    match data_set.str(tag) {
+        Some(text) => Word::Text(text.into_owned()),
+        None => Word::Absent,
+    }
+}
+
+/// An integer in the order of finite numbers, the same for both zeros.
+fn sortable(number: f64) -> u64 {
+    let bits = (number + 0.0).to_bits();
+    if bits >> 63 == 0 {
+        bits | 1 << 63
+    } else {
+        !bits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_order() {
+        let numbers = [-11.5, -4.5, -0.0, 1e-9, 4.5, 11.5];
+        assert!(numbers.is_sorted_by_key(|number| sortable(*number)));
+        assert_eq!(sortable(0.0), sortable(-0.0));
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Slice;
 use super::geometry::{Geometry, Vector, along, cross, dot, length};
+use super::keys::Word;
 use crate::model::volume::VolumeTable;
 use crate::refusal::Refusal;
 
@@ -53,7 +54,7 @@ pub fn split(mut slices: Vec<Slice>) -> Result<Vec<Vec<Slice>>, Refusal> {
         })
     });
     let mut orientations: Vec<Vec<f64>> = Vec::new();
-    let mut stacks: BTreeMap<(usize, Vec<String>), Vec<Slice>> = BTreeMap::new();
+    let mut stacks: BTreeMap<(usize, Vec<Word>), Vec<Slice>> = BTreeMap::new();
     for slice in slices {
         let own = cosines(&slice);
         let same = |known: &Vec<f64>| {
@@ -91,13 +92,10 @@ fn part_repetitions(stack: Vec<Slice>) -> Vec<Vec<Slice>> {
                 if !repeats(&part) {
                     return vec![part];
                 }
-                let mut by_value: BTreeMap<String, Vec<Slice>> = BTreeMap::new();
+                let mut by_value: BTreeMap<Option<Word>, Vec<Slice>> = BTreeMap::new();
                 for slice in part {
                     let value = slice.keys.repetition.get(attribute).cloned();
-                    by_value
-                        .entry(value.unwrap_or_default())
-                        .or_default()
-                        .push(slice);
+                    by_value.entry(value).or_default().push(slice);
                 }
                 by_value.into_values().collect()
             })
@@ -279,4 +277,160 @@ fn straight(
 fn mm(value: f64) -> String {
     let rounded = (value * 1000.0).round() / 1000.0;
     format!("{rounded:?} mm")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+    use crate::model::volume::{Several, VolumeFit, VolumeInterpolation};
+    use crate::volume::Keys;
+
+    fn table() -> VolumeTable {
+        VolumeTable {
+            interpolation: VolumeInterpolation::Linear,
+            fit: VolumeFit::CropPad,
+            orientation: None,
+            spacing_mm: None,
+            several: Several::Refuse,
+            min_planes: 2,
+            max_gap_mm: None,
+            distance_tolerance: 0.05,
+            max_tilt_degrees: 0.1,
+            max_oblique_degrees: None,
+        }
+    }
+
+    /// Axial planes at these positions, each a file of its own.
+    fn planes(positions: &[Vector]) -> Vec<Slice> {
+        let plane = |(file, position): (usize, &Vector)| Slice {
+            file,
+            frame: 0,
+            rows: 8,
+            columns: 8,
+            geometry: Geometry {
+                position: *position,
+                row: [1.0, 0.0, 0.0],
+                column: [0.0, 1.0, 0.0],
+                spacing: [1.0, 1.0],
+            },
+            keys: Keys {
+                repetition: vec![Word::Absent],
+                ..Keys::default()
+            },
+        };
+        positions.iter().enumerate().map(plane).collect()
+    }
+
+    fn heights(heights: &[f64]) -> Vec<Slice> {
+        let positions: Vec<Vector> = heights.iter().map(|z| [0.0, 0.0, *z]).collect();
+        planes(&positions)
+    }
+
+    fn refused(slices: Vec<Slice>, table: &VolumeTable) -> String {
+        check(slices, table).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn planes_come_in_order_of_their_position() {
+        let stack = check(heights(&[5.0, -5.0, 0.0]), &table()).unwrap();
+        assert_eq!(stack.planes, [(1, 0), (2, 0), (0, 0)]);
+        assert_eq!(stack.offsets, [0.0, 5.0, 10.0]);
+        assert_eq!(stack.distance, 5.0);
+    }
+
+    #[test]
+    fn a_gap_is_named_with_its_size() {
+        let mut table = table();
+        let missing = heights(&[0.0, 2.5, 5.0, 10.0]);
+        assert_eq!(
+            refused(missing.clone(), &table),
+            "slice-gap: 5.0 mm > 2.625 mm between planes 3 and 4 of 4"
+        );
+        // Of two distances the smaller is the usual one; of as many gaps as distances too.
+        assert!(refused(heights(&[0.0, 2.5, 7.5]), &table).starts_with("slice-gap: 5.0 mm"));
+        assert!(refused(heights(&[0.0, 5.0, 7.5]), &table).starts_with("slice-gap: 5.0 mm"));
+        let half = heights(&[0.0, 2.5, 7.5, 10.0, 15.0]);
+        assert!(refused(half, &table).starts_with("slice-gap: 5.0 mm"));
+        table.max_gap_mm = Some(2.0);
+        assert!(refused(missing, &table).starts_with("slice-gap: 5.0 mm > 2.0 mm"));
+        table.max_gap_mm = Some(2.5);
+        assert!(check(heights(&[0.0, 2.500_04, 5.0]), &table).is_ok());
+    }
+
+    #[test]
+    fn a_plane_too_close_is_uneven() {
+        let slices = heights(&[0.0, 2.5, 5.0, 6.0, 8.5, 11.0]);
+        let text = refused(slices, &table());
+        assert!(text.starts_with("slice-uneven: 1.0 mm < 2.375 mm between planes 3 and 4"));
+    }
+
+    #[test]
+    fn a_tilted_gantry_is_named_with_its_angle() {
+        let lean = 12f64.to_radians().tan();
+        let positions: Vec<Vector> = (0..5)
+            .map(|k| [0.0, lean * 2.5 * f64::from(k), 2.5 * f64::from(k)])
+            .collect();
+        let mut table = table();
+        assert_eq!(
+            refused(planes(&positions), &table),
+            "gantry-tilt: 12.00 degrees > 0.1 degrees"
+        );
+        table.max_tilt_degrees = 12.5;
+        assert!(check(planes(&positions), &table).is_ok());
+    }
+
+    #[test]
+    fn a_plane_beside_the_others_is_shifted() {
+        let slices = planes(&[
+            [0.0, 0.0, 0.0],
+            [0.4, 0.0, 2.0],
+            [0.0, 0.6, 4.0],
+            [0.0, 0.0, 6.0],
+        ]);
+        assert_eq!(
+            refused(slices, &table()),
+            "planes-shifted: plane 3 of 4 lies 0.6 mm > 0.5 mm beside the others"
+        );
+    }
+
+    #[test]
+    fn repetitions_are_parted_only_where_positions_repeat() {
+        let with = |heights: &[f64], numbers: &[u64]| {
+            let mut slices = super::tests::heights(heights);
+            for (slice, number) in slices.iter_mut().zip(numbers) {
+                slice.keys.repetition = vec![Word::Numbers(vec![*number])];
+            }
+            let stacks = split(slices).unwrap();
+            stacks.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(with(&[0.0, 1.0, 2.0], &[1, 2, 3]), [3]);
+        assert_eq!(with(&[0.0, 1.0, 2.0, 0.0, 1.0], &[1, 1, 1, 2, 2]), [3, 2]);
+        // Nothing tells them apart: together, and a duplicate.
+        assert_eq!(with(&[0.0, 1.0, 0.0], &[1, 1, 1]), [3]);
+        let twice = refused(super::tests::heights(&[0.0, 1.0, 0.0]), &table());
+        assert!(twice.starts_with("duplicate-position: 1 of 3 planes"));
+    }
+
+    #[test]
+    fn content_and_orientation_always_part() {
+        let mut slices = heights(&[0.0, 1.0, 2.0, 3.0]);
+        slices[1].keys.content = vec![Word::Numbers(vec![2])];
+        slices[2].geometry.row = [0.999, 0.044_71, 0.0];
+        slices[3].keys.localizer = true;
+        let stacks = split(slices).unwrap();
+        assert_eq!(stacks.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1, 1]);
+        let mut slices = heights(&[0.0, 1.0]);
+        slices[1].geometry.row = [1.0, 0.000_9, 0.0];
+        assert_eq!(split(slices).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn endless_orientations_end_in_a_refusal() {
+        let mut slices = heights(&[0.0; 1100]);
+        for (index, slice) in slices.iter_mut().enumerate() {
+            slice.geometry.row[1] = index as f64 * 0.01;
+        }
+        assert_eq!(split(slices).unwrap_err().code, "several-volumes");
+    }
 }

@@ -14,6 +14,7 @@ mod a_manifest_that_contradicts_its_model_is_refused;
 mod a_nacked_message_is_sent_again;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
+mod a_series_becomes_a_volume;
 mod a_study_without_a_model_is_skipped;
 mod an_undecodable_image_fails_with_a_code;
 mod an_unroutable_message_is_kept;

@@ -21,11 +21,18 @@ pub struct Case {
     pub expected: Value,
 }
 
-/// Every golden case of every model.
+/// Every golden case of every model that the repository serves.
 pub fn cases() -> Vec<Case> {
-    let all = below(&repository().join("models"));
+    let cases = cases_below("models");
+    assert!(cases.len() >= 10, "the models have lost their golden cases");
+    cases
+}
+
+/// Every golden case of the models in a folder of the repository.
+pub fn cases_below(folder: &str) -> Vec<Case> {
+    let all = below(&repository().join(folder));
     let expectations = all.iter().filter(|path| path.ends_with("expected.json"));
-    let cases: Vec<Case> = expectations
+    expectations
         .map(|path| {
             let folder = path.parent().unwrap();
             // models/<model>/<version>/golden/<case>
@@ -42,9 +49,7 @@ pub fn cases() -> Vec<Case> {
                 expected: serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap(),
             }
         })
-        .collect();
-    assert!(cases.len() >= 10, "the models have lost their golden cases");
-    cases
+        .collect()
 }
 
 /// Study Instance UID (0020,000D) of a file, found by its tag: the reader under test is not asked.
