@@ -10,6 +10,7 @@ One small instance per cell, written by other people's encoders: DCMTK (dcmconv,
   decoder made of the stream (DCMTK's own libjpeg for DCT, CharLS for near-lossless, OpenJPEG for wavelets).
 - `expected`, `max`, `mean`: a raw array and how far from it values may lie, where two decoders legitimately differ.
 - `refused`: the code, where there is no one right answer.
+- `shown`: "as RGB", or the code with which conversion to RGB is refused although the stored values are known.
 
 Cells of the matrix have a `column`, the odd but legal data of `odd()` has a `title` instead.
 """
@@ -112,7 +113,7 @@ class Attributes:
         return copy
 
 
-def instance(syntax, about, pixels, vr=None, frames_text=None, odd=False, length=None):
+def instance(syntax, about, pixels, vr=None, frames_text=None, odd=False, native=None):
     """A Part 10 file in explicit or implicit VR little endian; `pixels` is the value as it stands in the file."""
     uid = f"1.2.826.0.1.3680043.10.1465.8.{len(INDEX)}.{len(PENDING)}.{RNG.integers(1 << 40)}"
     meta = b"".join((
@@ -147,10 +148,10 @@ def instance(syntax, about, pixels, vr=None, frames_text=None, odd=False, length
             elements.append((0x28, 0x1201 + i, "OW", (np.arange(256) * 200 + i).astype("<u2").tobytes()))
     elements += about.extra
     body = b"".join(element(*e, implicit=implicit) for e in sorted(elements, key=lambda e: e[:2]))
-    if syntax in NATIVE:
+    if (syntax in NATIVE) if native is None else native:
         number = {"integer": 0x10, "float": 8, "double": 9}[about.kind]
         vr = vr or {"integer": "OB" if about.alloc == 8 else "OW", "float": "OF", "double": "OD"}[about.kind]
-        body += element(0x7FE0, number, vr, pixels if odd else even(pixels), implicit=implicit, length=length)
+        body += element(0x7FE0, number, vr, pixels if odd else even(pixels), implicit=implicit)
     else:
         body += element(0x7FE0, 0x10, vr or "OB", pixels, length=0xFFFFFFFF)
     return b"\0" * 128 + b"DICM" + element(2, 0, "UL", struct.pack("<I", len(meta))) + meta + body
@@ -625,6 +626,7 @@ def odd(folder):
     lengths()
     delimiters()
     colour_of_jpeg()
+    narrow_streams()
     jpeg_details()
     wavelets()
     contradictions(folder)
@@ -741,9 +743,10 @@ def lengths():
         strange("Pixel Data with another VR than is right", EXPLICIT, sixteen, packed(deep, sixteen), deep, vr, vr=vr)
         strange("Pixel Data with another VR than is right", EXPLICIT, about, body, values, vr, vr=vr)
     for text in ("1", " 1 ", "01", "+1", ""):
-        refused = "attributes-contradict" if text == "" else None
-        title = "Number of Frames that is empty" if text == "" else "Number of Frames in unusual spelling"
-        strange(title, EXPLICIT, about, body, values, repr(text), frames_text=text, refused=refused)
+        strange("Number of Frames in unusual spelling, or empty", EXPLICIT, about, body, values, repr(text), frames_text=text)
+    for text in ("1A", "0", "-1", "1\\1", "1.0"):
+        strange("Number of Frames that is no positive integer", EXPLICIT, about, body, note=repr(text), frames_text=text,
+                refused="attributes-contradict")
     for syntax, stream in (
         (JPEG + "80", ls(values[0].astype("u1"))),
         (JPEG + "70", bytes(imagecodecs.jpeg8_encode(values[0].astype("u1"), lossless=True, predictor=1))),
@@ -805,14 +808,34 @@ def colour_of_jpeg():
             for adobe in (None, 0, 1):
                 for jfif in (False, True):
                     body = fragments([marked(stream, ids, adobe, jfif)])
-                    strange("JPEG colour markers and component ids of every kind", JPEG + "57", rgb.but(photometric=photometric), body, values,
+                    says_rgb = adobe == 0 or ids.upper() == b"RGB"
+                    quarrel = adobe == 1 if photometric == "RGB" else says_rgb
+                    title = "JPEG colour markers and component ids that " + ("contradict" if quarrel else "fit") + " the attribute"
+                    strange(title, JPEG + "57", rgb.but(photometric=photometric), body, values,
                             f"{photometric}, ids {ids}, Adobe {adobe}, JFIF {jfif}")
+                    INDEX[-1]["shown"] = "header-mismatch" if quarrel else "as RGB"
     palette = Attributes(8, photometric="RGB", planar=1)
     strange("Planar Configuration 1 with a code stream", JPEG + "57", palette, fragments([even(stream)]), values, "JPEG")
     strange("Planar Configuration 1 with a code stream", JPEG + "80", palette, fragments([ls(source)]), values, "JPEG-LS")
     strange("Planar Configuration 1 with a code stream", RLE, palette, fragments([rle(source)]), values, "RLE")
     wavelet = bytes(imagecodecs.jpeg2k_encode(source, codecformat="j2k", reversible=True, mct=True))
     strange("Planar Configuration 1 with a code stream", JPEG + "90", palette, fragments([even(wavelet)]), values, "J2K")
+
+
+def narrow_streams():
+    """Eight bits in cells of sixteen."""
+    for photometric in ("MONOCHROME2", "RGB"):
+        about = Attributes(16, 8, photometric=photometric)
+        values = scene(about)
+        source = np.ascontiguousarray(values[0].astype("u1"))
+        for syntax, stream in (
+            (JPEG + "70", imagecodecs.jpeg8_encode(source, lossless=True, predictor=1)),
+            (JPEG + "80", imagecodecs.jpegls_encode(source)),
+            (JPEG + "90", imagecodecs.jpeg2k_encode(source, codecformat="j2k", reversible=True)),
+            (JPEG + "201", imagecodecs.htj2k_encode(source, reversible=True)),
+            (JPEG + "110", imagecodecs.jpegxl_encode(source, lossless=True, usecontainer=False)),
+        ):
+            strange("8-bit code stream with 16 bits allocated", syntax, about, fragments([even(bytes(stream))]), values, photometric)
 
 
 def jpeg_details():
@@ -883,6 +906,11 @@ def contradictions(folder):
     for syntax in ("100", "102", "103", "104", "107", "108", "100.1", "106.1"):
         strange("MPEG-2, MPEG-4 and HEVC video", JPEG + syntax, Attributes(8, photometric="YBR_PARTIAL_420", frames=9), fragments([b"\0\0\1\xb3" * 8]),
                 refused="video")
+    strange("native value in a compressed syntax", JPEG + "80", about, packed(values, about), refused="header-mismatch", native=True)
+    strange("fragments in a native syntax", EXPLICIT, about, fragments([packed(values, about)]), refused="header-mismatch", native=False)
+    for photometric in ("CMYK", "ARGB", "HSV"):
+        strange("CMYK, ARGB, HSV (retired)", EXPLICIT, Attributes(8, photometric=photometric), b"\0" * (ROWS * COLUMNS * 4),
+                refused="photometric-unsupported")
     strange("12 bits packed (Bits Allocated 12)", EXPLICIT, Attributes(12, 12), b"\0" * (ROWS * COLUMNS * 2), refused="bits-unsupported")
 
 

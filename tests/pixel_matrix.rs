@@ -14,8 +14,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
+use pacs_gateway::model::manifest::ValueSpace;
 use pacs_gateway::pixel::codec::supported;
-use pacs_gateway::pixel::{Image, Limits, Refusal, Samples, decode};
+use pacs_gateway::pixel::render::render;
+use pacs_gateway::pixel::{Frames, Image, Limits, Refusal, Samples, decode};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
@@ -68,6 +70,8 @@ struct Case {
     mean: f64,
     /// Reason code of the refusal that is right.
     refused: Option<String>,
+    /// What becomes of it as RGB, where that is another question: a reason code, or "as RGB".
+    shown: Option<String>,
 }
 
 impl Case {
@@ -112,6 +116,16 @@ impl Case {
         (largest > self.max || mean > self.mean)
             .then(|| format!("differs by up to {largest}, {mean:.3} on average"))
     }
+}
+
+/// What is wrong with the answer to the wish to see it in RGB.
+fn shown(wanted: &str, file: &DicomFile) -> Option<String> {
+    let frames = Frames::open(file, &Limits::default()).unwrap();
+    let found = match render(&frames, 0, ValueSpace::Stored, None) {
+        Ok(_) => "as RGB",
+        Err(refusal) => refusal.code,
+    };
+    (found != wanted).then(|| format!("shown {found} instead of {wanted}"))
 }
 
 /// Little endian samples of the type of `like`.
@@ -170,10 +184,14 @@ fn every_cell_decodes_to_what_went_in() {
     let mut wrong = Vec::new();
     for case in &cases {
         let path = folder.path().join(&case.file);
-        let found = DicomFile::read(&path, &ReadLimits::default())
-            .map_err(Refusal::from)
-            .and_then(|file| decode(&file, &Limits::default()));
-        if let Some(fault) = case.fault(folder.path(), found) {
+        let file = DicomFile::read(&path, &ReadLimits::default()).map_err(Refusal::from);
+        let found = file
+            .as_ref()
+            .map_err(Refusal::clone)
+            .and_then(|file| decode(file, &Limits::default()));
+        let stored = case.fault(folder.path(), found);
+        let rgb = || shown(case.shown.as_deref()?, file.as_ref().ok()?);
+        if let Some(fault) = stored.or_else(rgb) {
             let title = case.title.as_deref().or(case.column.as_deref());
             let title = title.unwrap_or_default();
             wrong.push(format!(
@@ -226,10 +244,14 @@ fn matrix(cases: &[Case]) -> String {
 
 /// One row per kind of oddity.
 fn odd(cases: &[Case]) -> String {
-    let mut rows = Vec::<(&str, Vec<&str>, usize)>::new();
+    let mut rows = Vec::<(&str, Vec<String>, usize)>::new();
     for case in cases {
         let Some(title) = &case.title else { continue };
-        let outcome = case.refused.as_deref().unwrap_or("decoded");
+        let outcome = match (&case.refused, case.shown.as_deref()) {
+            (Some(code), _) => format!("refused: `{code}`"),
+            (None, None | Some("as RGB")) => "decoded".to_owned(),
+            (None, Some(code)) => format!("decoded, but as RGB refused: `{code}`"),
+        };
         match rows.iter_mut().find(|row| row.0 == title) {
             Some(row) => {
                 row.2 += 1;
@@ -242,13 +264,6 @@ fn odd(cases: &[Case]) -> String {
     }
     let mut out = "| odd data | files | outcome |\n|---|---|---|\n".to_owned();
     for (title, outcomes, count) in rows {
-        let outcomes: Vec<String> = outcomes
-            .iter()
-            .map(|code| match *code {
-                "decoded" => (*code).to_owned(),
-                code => format!("refused: `{code}`"),
-            })
-            .collect();
         writeln!(out, "| {title} | {count} | {} |", outcomes.join(", ")).unwrap();
     }
     out
