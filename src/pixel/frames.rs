@@ -147,6 +147,18 @@ impl<'f> Frames<'f> {
         }
     }
 
+    /// Refuses frame `index` (from 0) when its code stream and the attributes disagree about what
+    /// its colours mean.
+    pub(super) fn check_colour(&self, index: usize) -> Result<(), Refusal> {
+        match &self.place {
+            Place::Encapsulated { fragments, frames } if self.layout.samples == 3 => {
+                let bytes = self.compressed(fragments, frames.get(index))?;
+                codec::check_colour(self.codec, &bytes, &self.layout)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn compressed(
         &self,
         fragments: &[Range],

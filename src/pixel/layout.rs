@@ -234,11 +234,12 @@ fn dimension(data_set: &DataSet, tag: Tag, name: &str) -> Result<usize, Refusal>
     }
 }
 
-/// Absent means one frame; anything but one positive integer string is refused rather than guessed.
+/// Absent or empty means one frame; anything but one positive integer string is refused rather
+/// than guessed.
 fn frames(data_set: &DataSet) -> Result<usize, Refusal> {
     let text = data_set.str(tags::NUMBER_OF_FRAMES);
     let frames = match text.as_deref() {
-        None if data_set.get(tags::NUMBER_OF_FRAMES).is_none() => Some(1),
+        _ if !data_set.has_value(tags::NUMBER_OF_FRAMES) => Some(1),
         None => None,
         Some(text) => text.parse::<u32>().ok(),
     };

@@ -63,6 +63,7 @@ pub fn render(
         }
         (1, values)
     } else {
+        frames.check_colour(index)?;
         let Rgb {
             mut values,
             maximum,

@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../corpus/mod.rs"]
+mod corpus;
 mod support;
 
 mod a_conflicting_topology_is_told;
@@ -27,6 +29,7 @@ mod every_frame_of_an_instance_is_looked_at;
 mod findings_equal_the_golden_ones;
 mod full_disk_answers_a700_and_recovers;
 mod hostile_bytes_cost_one_association;
+mod hostile_instances_are_answered_by_rule;
 mod hostile_uids_are_refused;
 mod kill_after_the_store_response;
 mod kill_between_outbox_and_release;

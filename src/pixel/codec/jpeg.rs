@@ -71,6 +71,42 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, limits: &Limits) -> Result<D
     })
 }
 
+/// Whether the stream says in so many words that its samples are another colour model than
+/// `photometric`: by Adobe's marker (ISO/IEC 10918-6 §6.5.3), or by components that are called RGB.
+/// A JFIF marker alone is no such word, as encoders put it in front of anything.
+pub(super) fn colour_contradicts(bytes: &[u8], photometric: Photometric) -> Result<bool, Refusal> {
+    let (mut rgb, mut ybr) = (false, false);
+    let mut at = 2;
+    loop {
+        let marker = next_marker(bytes, &mut at)?;
+        if matches!(marker, 0x01 | 0xD0..=0xD7) {
+            continue;
+        }
+        if matches!(marker, SOS | EOI) {
+            break;
+        }
+        let segment = segment(bytes, &mut at)?;
+        match marker {
+            0xEE if segment.starts_with(b"Adobe") => {
+                rgb |= segment.get(11) == Some(&0);
+                ybr |= segment.get(11) == Some(&1);
+            }
+            0xC0..=0xC3 => {
+                let specs = segment.get(6..).unwrap_or(&[]).as_chunks::<3>().0;
+                let ids: Vec<u8> = specs.iter().map(|spec| spec[0]).collect();
+                rgb |= ids.eq_ignore_ascii_case(b"RGB");
+                break;
+            }
+            _ => {}
+        }
+    }
+    Ok(if photometric == Photometric::Rgb {
+        ybr
+    } else {
+        rgb
+    })
+}
+
 impl Stream {
     /// Every sample costs at least a bit in lossless data, every block of 64 two in sequential
     /// data; a stream below that cannot hold the image that its header promises. Progressive scans
@@ -285,6 +321,29 @@ mod tests {
     fn a_stream_cut_anywhere_before_its_scan_is_refused() {
         for end in 0..STREAM.len() - 18 {
             assert!(parse(&STREAM[..end]).is_err(), "{end}");
+        }
+    }
+
+    #[test]
+    fn what_a_stream_says_about_its_colour_is_held_against_the_attribute() {
+        let stream = |adobe: &[u8], ids: [u8; 3]| {
+            let [a, b, c] = ids;
+            let frame = [
+                0xFF, 0xC0, 0, 17, 8, 0, 1, 0, 1, 3, a, 17, 0, b, 17, 0, c, 17, 0,
+            ];
+            [&[0xFF, SOI], adobe, &frame].concat()
+        };
+        let adobe = |transform: u8| [&NO_TRANSFORM[..15], &[transform]].concat();
+        for (bytes, with_rgb, with_ybr) in [
+            (stream(&[], [1, 2, 3]), false, false),
+            (stream(&[], *b"RGB"), false, true),
+            (stream(&adobe(0), [1, 2, 3]), false, true),
+            (stream(&adobe(1), [1, 2, 3]), true, false),
+            (stream(&adobe(1), *b"rgb"), true, true),
+        ] {
+            let contradicts = |photometric| colour_contradicts(&bytes, photometric).unwrap();
+            assert_eq!(contradicts(Photometric::Rgb), with_rgb);
+            assert_eq!(contradicts(Photometric::YbrFull), with_ybr);
         }
     }
 

@@ -206,6 +206,19 @@ pub(super) fn decode(
         .unwrap_or_else(|_| Err(Refusal::new("codec-error", "the codec failed unexpectedly")))
 }
 
+/// Refuses a frame whose own words about its colour contradict Photometric Interpretation. Stored
+/// values do not depend on either, so this is asked only where colour is to be shown.
+pub(super) fn check_colour(codec: Codec, bytes: &[u8], layout: &Layout) -> Result<(), Refusal> {
+    if codec == Codec::Jpeg && jpeg::colour_contradicts(bytes, layout.photometric)? {
+        return Err(mismatch(
+            "colour",
+            "another model",
+            layout.photometric.as_str(),
+        ));
+    }
+    Ok(())
+}
+
 /// A frame header that contradicts the attributes of the instance.
 fn mismatch(
     what: &str,

@@ -19,17 +19,25 @@ pub(in crate::pixel) enum ByteOrder {
 /// Bits of one frame in the data. Frames of one-bit samples follow each other without padding in
 /// native pixel data (`contiguous`), but are padded to bytes where each is compressed on its own.
 pub(in crate::pixel) fn frame_bits(layout: &Layout, contiguous: bool) -> Result<u64, Refusal> {
-    let samples = if layout.photometric == Photometric::YbrFull422 {
-        if !layout.columns.is_multiple_of(2) || layout.bits_allocated != 8 {
+    let samples = match layout.photometric {
+        Photometric::YbrFull422 | Photometric::YbrPartial422 => {
+            if !layout.columns.is_multiple_of(2) || layout.bits_allocated != 8 {
+                return Err(Refusal::new(
+                    "attributes-contradict",
+                    "4:2:2 chroma needs an even number of columns and 8 bits",
+                ));
+            }
+            // Two pixels share their chroma: Y Y Cb Cr.
+            layout.rows as u64 * layout.columns as u64 * 2
+        }
+        // It belongs to video streams; no arrangement of its samples is defined here.
+        Photometric::YbrPartial420 => {
             return Err(Refusal::new(
-                "attributes-contradict",
-                "YBR_FULL_422 needs an even number of columns and 8 bits",
+                "photometric-unsupported",
+                "YBR_PARTIAL_420 without compression",
             ));
         }
-        // Two pixels share their chroma: Y Y Cb Cr.
-        layout.rows as u64 * layout.columns as u64 * 2
-    } else {
-        layout.frame_samples() as u64
+        _ => layout.frame_samples() as u64,
     };
     let bits = samples.saturating_mul(u64::from(layout.bits_allocated));
     Ok(if contiguous {
@@ -86,6 +94,10 @@ pub(in crate::pixel) fn decode(
     let (cells, photometric) = match cells {
         Cells::U8(cells) if layout.photometric == Photometric::YbrFull422 => {
             (Cells::U8(replicate_chroma(&cells)), Photometric::YbrFull)
+        }
+        // There is no name for it with chroma in every pixel.
+        Cells::U8(cells) if layout.photometric == Photometric::YbrPartial422 => {
+            (Cells::U8(replicate_chroma(&cells)), layout.photometric)
         }
         cells if layout.planar => (cells.interleaved(layout.samples), layout.photometric),
         cells => (cells, layout.photometric),
