@@ -112,6 +112,11 @@ impl<'f> Frames<'f> {
         self.file.data_set()
     }
 
+    /// What decoding may cost.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Number of frames.
     pub fn count(&self) -> usize {
         self.layout.frames

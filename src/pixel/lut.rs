@@ -91,7 +91,9 @@ impl Lut {
     /// The entry for `value`.
     pub fn get(&self, value: i64) -> u16 {
         let last = self.entries.len().saturating_sub(1);
-        let index = usize::try_from(value - self.first).unwrap_or(0).min(last);
+        let index = usize::try_from(value.saturating_sub(self.first))
+            .unwrap_or(0)
+            .min(last);
         self.entries.get(index).copied().unwrap_or(0)
     }
 }
@@ -227,6 +229,7 @@ mod tests {
         let lut = Lut::new(-2, 12, vec![10, 20, 30]).unwrap();
         let values: Vec<u16> = (-4..3).map(|v| lut.get(v)).collect();
         assert_eq!(values, [10, 10, 10, 20, 30, 30, 30]);
+        assert_eq!((lut.get(i64::MIN), lut.get(i64::MAX)), (10, 30));
         assert_eq!(lut.maximum(), 4095.0);
     }
 

@@ -7,7 +7,7 @@ use half::f16;
 
 use super::render::{Grid, render};
 use super::resize::resize;
-use super::{Frames, Refusal};
+use super::{Frames, Limits, Refusal};
 use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
 use crate::model::tensor::{Tensor, TensorData};
 
@@ -24,6 +24,7 @@ pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Te
     check(spec)?;
     let grid = render(frames, frame, spec.value, spec.window)?;
     let grid = with_channels(grid, spec.channels);
+    affordable(&grid, spec, frames.limits())?;
     let mut grid = fit(grid, spec);
     normalise(&mut grid, spec);
     if grid.values.iter().any(|value| !value.is_finite()) {
@@ -72,10 +73,44 @@ fn with_channels(grid: Grid, channels: usize) -> Grid {
     }
 }
 
+/// Refuses images so long and thin that what resampling makes on its way would dwarf both the image
+/// and the tensor: one row of a hundred thousand columns, to fill a square.
+fn affordable(grid: &Grid, spec: &ImageSpec, limits: &Limits) -> Result<(), Refusal> {
+    let (by_rows, by_columns) = scales(grid, spec);
+    let (by_rows, by_columns) = match spec.fit {
+        Fit::Stretch => (by_rows, by_columns),
+        Fit::Letterbox => (by_rows.min(by_columns), by_rows.min(by_columns)),
+        Fit::Crop => (by_rows.max(by_columns), by_rows.max(by_columns)),
+    };
+    // Columns are resampled first.
+    let rows = grid.rows as f64 * by_rows.max(1.0);
+    let columns = grid.columns as f64 * by_columns;
+    let float = (grid.channels * size_of::<f32>()) as f64;
+    let bytes = rows * columns * float;
+    let tensor = spec.rows as f64 * spec.columns as f64 * float;
+    if bytes > tensor.mul_add(2.0, limits.max_working_bytes as f64) {
+        return Err(Refusal::new(
+            "too-large",
+            format!(
+                "fitting {} x {} into {} x {} needs about {bytes:.0} bytes",
+                grid.columns, grid.rows, spec.columns, spec.rows
+            ),
+        ));
+    }
+    Ok(())
+}
+
+/// How much the rows and the columns must grow to be those of the input.
+fn scales(grid: &Grid, spec: &ImageSpec) -> (f64, f64) {
+    (
+        spec.rows as f64 / grid.rows as f64,
+        spec.columns as f64 / grid.columns as f64,
+    )
+}
+
 fn fit(grid: Grid, spec: &ImageSpec) -> Grid {
     let (rows, columns) = (spec.rows, spec.columns);
-    let by_rows = rows as f64 / grid.rows as f64;
-    let by_columns = columns as f64 / grid.columns as f64;
+    let (by_rows, by_columns) = scales(&grid, spec);
     match spec.fit {
         Fit::Stretch => resize(grid, rows, columns, spec.interpolation),
         Fit::Letterbox => {
@@ -214,6 +249,19 @@ mod tests {
         assert_eq!(out.values[..4], [-1.0; 4]);
         assert_eq!(out.values[4..12], [0., 1., 2., 3., 4., 5., 6., 7.]);
         assert_eq!(out.values[12..], [-1.0; 4]);
+    }
+
+    #[test]
+    fn a_thin_image_that_would_be_blown_up_is_refused() {
+        let mut thin = grid(1, 60_000);
+        let limits = Limits::default();
+        let refusal = affordable(&thin, &spec(Fit::Crop, 512, 512), &limits).unwrap_err();
+        assert_eq!(refusal.code, "too-large");
+        assert!(affordable(&thin, &spec(Fit::Stretch, 512, 512), &limits).is_ok());
+        (thin.rows, thin.columns) = (60_000, 1);
+        assert!(affordable(&thin, &spec(Fit::Stretch, 8192, 8192), &limits).is_err());
+        assert!(affordable(&thin, &spec(Fit::Letterbox, 8192, 8192), &limits).is_ok());
+        assert!(affordable(&grid(80, 60), &spec(Fit::Crop, 8192, 8192), &limits).is_ok());
     }
 
     #[test]

@@ -83,6 +83,13 @@ impl Voi {
             ));
         }
         let (low, high) = modality_range(layout, modality);
+        // A slope that vanishes beside its intercept, or that leaves the numbers.
+        if !(high - low).is_normal() {
+            return Err(Refusal::new(
+                "rescale-invalid",
+                "the rescaled range of the stored bits is empty or infinite",
+            ));
+        }
         Ok(Self::Range { low, high })
     }
 
@@ -150,7 +157,8 @@ fn window(x: f64, center: f64, width: f64, function: Function) -> f64 {
             } else if x > center + width / 2.0 {
                 1.0
             } else {
-                (x - center) / width + 0.5
+                // Rounding takes it out of 0..=1 when the center dwarfs the width.
+                ((x - center) / width + 0.5).clamp(0.0, 1.0)
             }
         }
         Function::LinearExact => ((x - center) / width + 0.5).clamp(0.0, 1.0),
@@ -210,6 +218,38 @@ mod tests {
             4.0,
             &[(10.0, 0.5), (11.0, 1.0 / (1.0 + (-1f64).exp()))],
         );
+    }
+
+    #[test]
+    fn a_window_far_from_zero_stays_within_its_range() {
+        // Neighbouring doubles are 16 apart here, more than half of the width.
+        check(Function::Linear, 1e17, 21.0, &[(1e17 + 16.0, 1.0)]);
+    }
+
+    #[test]
+    fn a_rescale_that_leaves_no_range_is_refused() {
+        let layout = Layout {
+            rows: 1,
+            columns: 1,
+            samples: 1,
+            frames: 1,
+            bits_allocated: 16,
+            bits_stored: 12,
+            high_bit: 11,
+            signed: true,
+            planar: false,
+            photometric: super::super::Photometric::Monochrome2,
+            kind: super::super::layout::SampleKind::Integer,
+        };
+        for (slope, intercept) in [(1e-10, 1e30), (1e308, 0.0), (1e-320, 0.0)] {
+            let modality = Modality::Linear { slope, intercept };
+            let voi = Voi::of(&DataSet::default(), 0, &layout, &modality);
+            assert_eq!(
+                voi.unwrap_err().code,
+                "rescale-invalid",
+                "{slope} {intercept}"
+            );
+        }
     }
 
     #[test]

@@ -12,7 +12,9 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
     let (header, planar) = parse(bytes)?;
     header.check(layout)?;
     let precision = header.precision;
-    let bytes = CharLS::default().decode(bytes).map_err(broken)?;
+    let bytes = CharLS::default()
+        .decode(up_to_end(bytes)?)
+        .map_err(broken)?;
     let cells = if precision <= 8 {
         Cells::U8(bytes)
     } else {
@@ -31,6 +33,16 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
             other => other,
         },
     })
+}
+
+/// The stream without what follows its end marker. CharLS 2.4 counts to 2³² where entropy-coded data
+/// runs into the end of the buffer instead of a marker, so it never gets a stream without one.
+fn up_to_end(bytes: &[u8]) -> Result<&[u8], Refusal> {
+    bytes
+        .windows(2)
+        .rposition(|pair| pair == [0xFF, 0xD9])
+        .and_then(|at| bytes.get(..at + 2))
+        .ok_or_else(|| broken("it ends before the image does"))
 }
 
 /// Reads the frame header (SOF55) and the interleave mode of the first scan.
@@ -82,6 +94,16 @@ fn parse(bytes: &[u8]) -> Result<(Header, bool), Refusal> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_without_an_end_is_refused_and_what_follows_the_end_is_cut() {
+        assert_eq!(
+            up_to_end(b"\xFF\xD8\xFF\xD9\0\0").unwrap(),
+            b"\xFF\xD8\xFF\xD9"
+        );
+        assert!(up_to_end(b"\xFF\xD8\0\0").is_err());
+        assert!(up_to_end(b"").is_err());
+    }
 
     #[test]
     fn the_interleave_mode_comes_from_the_scan() {
