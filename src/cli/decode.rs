@@ -24,7 +24,7 @@ use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples};
 /// Arguments of `decode`.
 #[derive(Debug, Clone, Args)]
 pub struct DecodeArgs {
-    /// Which values: as stored, in the modality's units, or windowed to 0..1.
+    /// Which values.
     #[arg(long, value_enum, default_value_t = Stage::Stored)]
     stage: Stage,
     /// What to print or write.
@@ -40,9 +40,14 @@ pub struct DecodeArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
+    /// As stored, before any lookup table.
     Stored,
+    /// In the modality's units, such as Hounsfield units.
     Modality,
+    /// After the window or VOI LUT, 0 to 1.
     Voi,
+    /// The same as it is shown: white is 1, MONOCHROME1 is inverted.
+    Presentation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -164,6 +169,7 @@ fn stage(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refus
         Stage::Stored => return frames.decode(index),
         Stage::Modality => ValueSpace::Modality,
         Stage::Voi => ValueSpace::Voi,
+        Stage::Presentation => ValueSpace::Presentation,
     };
     let grid = render(frames, index, space, None)?;
     Ok(Image {
@@ -172,7 +178,7 @@ fn stage(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refus
         samples_per_pixel: grid.channels,
         frames: 1,
         photometric: match (grid.channels, stage) {
-            (1, Stage::Voi) => Photometric::Monochrome2,
+            (1, Stage::Presentation) => Photometric::Monochrome2,
             (1, _) => frames.layout().photometric,
             _ => Photometric::Rgb,
         },
