@@ -72,17 +72,17 @@ def image_tensor(dataset, spec):
     values = dataset.pixel_array.astype(np.float64)
     if values.ndim != 2:
         raise Refused("not a single-frame grey image")
-    if spec["value"] in ("modality", "voi"):
+    if spec["value"] in ("modality", "voi", "presentation"):
         if "ModalityLUTSequence" in dataset:
             raise Refused("this reference has no modality LUT")
         values = values * float(dataset.get("RescaleSlope", 1)) + float(dataset.get("RescaleIntercept", 0))
-    if spec["value"] == "voi":
+    if spec["value"] in ("voi", "presentation"):
         if "WindowCenter" not in dataset or dataset.get("VOILUTFunction", "LINEAR") != "LINEAR":
             raise Refused("this reference needs a LINEAR window in the file")
         center, width = (_first(dataset[name].value) for name in ("WindowCenter", "WindowWidth"))
         values = window_linear(values, center, width)
-        if dataset.PhotometricInterpretation == "MONOCHROME1":
-            values = 1.0 - values
+    if spec["value"] == "presentation" and dataset.PhotometricInterpretation == "MONOCHROME1":
+        values = 1.0 - values
     return normalise(resize(values, spec), spec)[np.newaxis, np.newaxis]
 
 

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
 """Makes tests/fixtures/pixels: small DICOM files, and what independent code makes of their pixels.
 
-The expected values come from pydicom, NumPy, Pillow and OpenCV, never from the gateway. Run it in a
+The expected values come from pydicom, NumPy, Pillow, OpenCV and torchvision, never from the gateway. Run it in a
 throw-away environment when a case is added; the result is committed:
 
     python3 -m venv env && env/bin/pip install pydicom numpy pillow opencv-python-headless \\
-        pylibjpeg pylibjpeg-openjpeg pyjpegls
+        pylibjpeg pylibjpeg-openjpeg pyjpegls torch torchvision
     env/bin/python scripts/golden_pixels.py tests/fixtures/pixels
 
-manifest.json lists the cases: `stored` (hash of the sample values), `modality` and `voi` (arrays),
-`resize` (arrays in and out) and `prepare` (a model's input and its tensor). Arrays are raw little
+manifest.json lists the cases: `stored` (hash of the sample values), `modality`, `voi` and `presentation`
+(arrays), `resize` (arrays in and out) and `prepare` (a model's input and its tensor). Arrays are raw little
 endian float32 files.
 """
 
@@ -23,9 +23,11 @@ import cv2
 import numpy as np
 import PIL.Image
 import pydicom
+import torch
+import torchvision
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
-from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_voi_lut
+from pydicom.pixels import apply_color_lut, apply_modality_lut, apply_rescale, apply_voi_lut, apply_windowing
 from pydicom.pixels.processing import convert_color_space
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -186,7 +188,9 @@ def compressed_cases():
         ):
             if (name, what) == ("jpegls", "s16"):
                 continue
-            ds.compress(syntax, generate_instance_uid=False)
+            # pydicom's own RLE, so that the files do not depend on what else is installed.
+            plugin = "pydicom" if syntax == RLELossless else ""
+            ds.compress(syntax, encoding_plugin=plugin, generate_instance_uid=False)
             stored(f"{name}_{what}", ds, values, "RGB" if what == "rgb" else None)
 
 
@@ -291,7 +295,7 @@ def voi_cases():
         values = apply_modality_lut(u12, ds)
         # pydicom keeps the range of the modality values; the gateway's is 0 to 1.
         out = (apply_voi_lut(values, ds, index=0) + 1024) / 4095.0
-        stage("voi", name, ds, (1 - out if photometric == "MONOCHROME1" else out)[None])
+        stage("voi", name, ds, out[None])
 
     windowed("window_linear")
     windowed("window_linear_exact", "LINEAR_EXACT")
@@ -339,7 +343,7 @@ def prepare_cases():
 
     def case(name, spec, tensor, source=file):
         base = {
-            "layout": "NCHW", "dtype": "float32", "rows": 16, "columns": 16, "channels": 1, "value": "voi", "window": None,
+            "layout": "NCHW", "dtype": "float32", "rows": 16, "columns": 16, "channels": 1, "value": "presentation", "window": None,
             "fit": "stretch", "interpolation": "bilinear-antialias", "pad": 0.0, "scale": 1.0, "mean": [], "std": [],
         }
         CASES.append({"kind": "prepare", "name": name, "file": source, "spec": {**base, **spec}, "expected": array(name, tensor)})
@@ -364,6 +368,161 @@ def prepare_cases():
     case("prepare_luma", {}, resized(luma, (16, 16), "bilinear-antialias")[None], colour)
 
 
+def unit(ds, values, stored_range, rescale=(1.0, 0.0)):
+    """pydicom's window ends in the range of the modality values, from that of the lowest stored value; ours is 0 to 1."""
+    low, high = (rescale[0] * v + rescale[1] for v in stored_range)
+    return (apply_voi_lut(values, ds, index=0) - low) / (high - low)
+
+
+def more_modality_cases():
+    """What the first cases leave out: shared macros, slices of their own, bytes through a table, dose in 16 bits."""
+    u12, s16 = scene(0, 4095).astype("<u2"), scene(-20000, 32767).astype("<i2")
+    frames = np.stack([u12, u12[:, ::-1]])
+    shared = item(RescaleSlope="0.25", RescaleIntercept="-100", RescaleType="US")
+    enhanced = dataset(frames, 16, 12, frames=2)
+    enhanced.SharedFunctionalGroupsSequence = [item(PixelValueTransformationSequence=[shared])]
+    enhanced.PerFrameFunctionalGroupsSequence = [item(), item()]
+    stage("modality", "shared_rescale", enhanced, apply_rescale(frames, shared))
+    # Each slice of a PET series has a slope of its own, and none makes whole numbers.
+    for name, slope in (("pet_slice_1", "0.370173"), ("pet_slice_2", "4.81026")):
+        ds = dataset(s16, 16, signed=1, Modality="PT", RescaleSlope=slope, RescaleIntercept="0", Units="BQML")
+        stage("modality", name, ds, apply_modality_lut(s16, ds)[None])
+    dose = dataset(u12, 16, Modality="RTDOSE", DoseGridScaling="0.00125")
+    stage("modality", "rt_dose_16", dose, (u12 * 0.00125)[None])
+    u8 = scene(0, 255).astype("u1")
+    ds = dataset(u8, 8)
+    ds.ModalityLUTSequence = [lut("US", [200, 30, 16], np.arange(200)[::-1] * 300)]
+    ds.ModalityLUTSequence[0].ModalityLUTType = "OD"
+    stage("modality", "modality_lut_u8", ds, apply_modality_lut(u8, ds)[None])
+
+
+def more_voi_cases():
+    u12, s16 = scene(0, 4095).astype("<u2"), scene(-1024, 3071).astype("<i2")
+    frames = np.stack([u12, u12[::-1], u12])
+    windows = [
+        item(WindowCenter="1000", WindowWidth="800"),
+        item(WindowCenter="2500", WindowWidth="3000", VOILUTFunction="SIGMOID"),
+        item(WindowCenter=["2000", "100"], WindowWidth=["100", "50"], VOILUTFunction="LINEAR_EXACT"),
+    ]
+    enhanced = dataset(frames, 16, 12, frames=3)
+    enhanced.PerFrameFunctionalGroupsSequence = [item(FrameVOILUTSequence=[window]) for window in windows]
+    expected = []
+    for frame, window in zip(frames, windows):
+        # pydicom needs the shape of the pixels next to the window.
+        for keyword in ("BitsStored", "PixelRepresentation", "PhotometricInterpretation"):
+            setattr(window, keyword, enhanced[keyword].value)
+        expected.append(apply_windowing(frame, window, index=0) / 4095.0)
+        for keyword in ("BitsStored", "PixelRepresentation", "PhotometricInterpretation"):
+            delattr(window, keyword)
+    stage("voi", "per_frame_windows", enhanced, np.stack(expected))
+
+    def signed(name, **attributes):
+        ds = dataset(s16, 16, signed=1, **attributes)
+        stage("voi", name, ds, unit(ds, s16, (-32768, 32767))[None])
+
+    signed("window_signed", WindowCenter="40", WindowWidth="400")
+    signed("window_of_one", WindowCenter="40", WindowWidth="1")
+    signed("window_of_two", WindowCenter="-7.5", WindowWidth="2")
+    signed("window_exact_fraction", WindowCenter="40.25", WindowWidth="0.5", VOILUTFunction="LINEAR_EXACT")
+    negative = dataset(u12, 16, 12, RescaleSlope="-0.5", RescaleIntercept="300", WindowCenter="-700", WindowWidth="900")
+    values = apply_modality_lut(u12, negative)
+    stage("voi", "window_negative_slope", negative, unit(negative, values, (0, 4095), (-0.5, 300.0))[None])
+    # A table goes before a window.
+    both = dataset(u12, 16, 12, WindowCenter="1", WindowWidth="2")
+    both.VOILUTSequence = [lut("US", [4096, 0, 12], np.arange(4096)[::-1])]
+    stage("voi", "voi_lut_before_window", both, apply_voi_lut(u12, both)[None] / 4095.0)
+
+
+def presentation_cases():
+    u12 = scene(0, 4095).astype("<u2")
+
+    def shown(name, photometric, inverted, **attributes):
+        ds = dataset(u12, 16, 12, photometric=photometric, **attributes)
+        values = apply_modality_lut(u12, ds)
+        rescale = (float(ds.get("RescaleSlope", 1)), float(ds.get("RescaleIntercept", 0)))
+        out = unit(ds, values, (0, 4095), rescale)
+        stage("presentation", name, ds, (1 - out if inverted else out)[None])
+
+    window = {"RescaleSlope": "1", "RescaleIntercept": "-1024", "WindowCenter": "300", "WindowWidth": "1500"}
+    shown("shown_monochrome2", "MONOCHROME2", False, **window)
+    shown("shown_monochrome1", "MONOCHROME1", True, **window)
+    shown("shown_monochrome1_inverse", "MONOCHROME1", True, PresentationLUTShape="INVERSE", **window)
+    shown("shown_monochrome2_inverse", "MONOCHROME2", True, PresentationLUTShape="INVERSE", **window)
+    shown("shown_monochrome2_identity", "MONOCHROME2", False, PresentationLUTShape="IDENTITY", **window)
+    shown("shown_monochrome1_sigmoid", "MONOCHROME1", True, VOILUTFunction="SIGMOID", **window)
+    shown("shown_monochrome1_no_window", "MONOCHROME1", True)
+    table = dataset(u12, 16, 12, photometric="MONOCHROME1")
+    table.VOILUTSequence = [lut("US", [3000, 500, 12], np.round(4095 * np.sqrt(np.arange(3000) / 2999.0)))]
+    stage("presentation", "shown_monochrome1_lut", table, 1 - apply_voi_lut(u12, table)[None] / 4095.0)
+    rgb = np.stack([scene(0, 255), scene(0, 200), scene(255, 0)], -1).astype("u1")
+    stage("presentation", "shown_rgb", dataset(rgb, 8, photometric="RGB"), rgb[None] / 255.0)
+
+
+def torchvision_resize(image, size):
+    """`image` as float32 with channels first or none."""
+    planes = torch.from_numpy(np.ascontiguousarray(image)).reshape(-1, *image.shape[-2:])
+    out = torchvision.transforms.functional.resize(planes, list(size), antialias=True)
+    return out.numpy().reshape(*image.shape[:-2], *out.shape[-2:])
+
+
+def torchvision_cases():
+    image = scene(0, 255, (37, 29)).astype("f4")
+    source = array("torchvision_source", image)
+    for size in ((16, 16), (37, 10), (50, 12), (5, 7), (48, 48), (1, 1)):
+        name = f"resize_torchvision_{size[0]}x{size[1]}"
+        expected = array(name, torchvision_resize(image, size))
+        CASES.append({"kind": "resize", "name": name, "source": source, "interpolation": "bilinear-antialias", "expected": expected})
+    nearest = torch.nn.functional.interpolate(torch.from_numpy(image)[None, None], (16, 40), mode="nearest")[0, 0].numpy()
+    name = "resize_torch_nearest_16x40"
+    CASES.append({"kind": "resize", "name": name, "source": source, "interpolation": "nearest", "expected": array(name, nearest)})
+
+
+def training_cases():
+    """Tensors as torchvision's usual transforms make them, in every type and order of axes."""
+    u12 = scene(0, 4095, (40, 30)).astype("<u2")
+    wide = {"center": 1800.0, "width": 2500.0}
+    grey_file = save("training_grey", dataset(u12, 16, 12, Rows=40, Columns=30))
+    grey = torch.from_numpy(np.clip((u12.astype("f8") - 1800) / 2500 + 0.5, 0, 1).astype("f4"))[None]
+    rgb = np.stack([scene(0, 255, (27, 45)), scene(0, 200, (27, 45)), scene(255, 0, (27, 45))], -1).astype("u1")
+    colour_file = save("training_rgb", dataset(rgb, 8, photometric="RGB", Rows=27, Columns=45))
+    colour = torch.from_numpy(rgb.astype("f4") / 255).permute(2, 0, 1).contiguous()
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    functional = torchvision.transforms.functional
+    plain = {"layout": "NCHW", "dtype": "float32", "rows": 16, "columns": 16, "pad": 0.0, "scale": 1.0, "mean": [], "std": []}
+
+    def case(name, file, tensor, **spec):
+        source = {"window": wide if file == grey_file else None, "value": "presentation", "interpolation": "bilinear-antialias"}
+        if spec.get("layout") == "NHWC":
+            tensor = tensor.permute(1, 2, 0)
+        expected = array(f"training_{name}", tensor.contiguous().float().numpy())
+        spec = {**plain, **source, **spec}
+        CASES.append({"kind": "prepare", "name": f"training_{name}", "file": file, "spec": spec, "expected": expected})
+
+    def cropped(image):
+        return functional.center_crop(functional.resize(image, 16, antialias=True), [16, 16])
+
+    normal = functional.normalize(cropped(colour), mean, std)
+    imagenet = {"channels": 3, "fit": "crop", "mean": mean, "std": std}
+    case("imagenet", colour_file, normal, **imagenet)
+    case("imagenet_nhwc", colour_file, normal, layout="NHWC", **imagenet)
+    case("imagenet_half", colour_file, normal.half(), dtype="float16", **imagenet)
+    case("imagenet_half_nhwc", colour_file, normal.half(), dtype="float16", layout="NHWC", **imagenet)
+    repeated = functional.normalize(cropped(grey).repeat(3, 1, 1), mean, std)
+    case("grey_crop_repeat", grey_file, repeated, **imagenet)
+    case("grey_crop_repeat_nhwc", grey_file, repeated, layout="NHWC", **imagenet)
+    as_bytes = (functional.resize(grey, [16, 16], antialias=True) * 255).round().clamp(0, 255).to(torch.uint8)
+    case("bytes", grey_file, as_bytes, channels=1, fit="stretch", dtype="uint8", scale=255.0)
+    small = functional.resize(colour, [10, 16], antialias=True)
+    boxed = functional.pad(small, [0, 3, 0, 3], fill=0.5)
+    case("letterbox_bytes_nhwc", colour_file, (boxed * 255).round().to(torch.uint8), channels=3, fit="letterbox", pad=0.5, dtype="uint8", scale=255.0, layout="NHWC")
+    case("letterbox", colour_file, boxed, channels=3, fit="letterbox", pad=0.5)
+    unwindowed = torch.from_numpy(u12.astype("f4"))[None]
+    stored_values = functional.resize(unwindowed, [24, 20], antialias=True)
+    case("stored_values", grey_file, stored_values, channels=1, fit="stretch", value="stored", window=None, rows=24, columns=20)
+    voi = functional.resize(grey, [50, 60], antialias=True)
+    case("voi_enlarged", grey_file, voi, channels=1, fit="stretch", value="voi", rows=50, columns=60)
+
+
 OUT.mkdir(parents=True, exist_ok=True)
 for old in [*OUT.glob("*.dcm"), *OUT.glob("*.f32")]:
     old.unlink()
@@ -372,6 +531,11 @@ modality_cases()
 voi_cases()
 resize_cases()
 prepare_cases()
-versions = {m.__name__: m.__version__ for m in (pydicom, np, PIL, cv2)}
+more_modality_cases()
+more_voi_cases()
+presentation_cases()
+torchvision_cases()
+training_cases()
+versions = {m.__name__: m.__version__ for m in (pydicom, np, PIL, cv2, torch, torchvision)}
 (OUT / "manifest.json").write_text(json.dumps({"made_with": versions, "cases": CASES}, indent=1) + "\n")
 print(f"{len(CASES)} cases, {sum(p.stat().st_size for p in OUT.iterdir()) / 1024:.0f} KiB")

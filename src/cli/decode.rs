@@ -23,7 +23,7 @@ use crate::pixel::{Frames, Image, Limits, Refusal};
 /// Arguments of `decode`.
 #[derive(Debug, Clone, Args)]
 pub struct DecodeArgs {
-    /// Which values: as stored, in the modality's units, or windowed to 0..1.
+    /// Which values.
     #[arg(long, value_enum, default_value_t = Stage::Stored)]
     stage: Stage,
     /// What to print or write.
@@ -43,9 +43,14 @@ pub struct DecodeArgs {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Stage {
+    /// As stored, before any lookup table.
     Stored,
+    /// In the modality's units, such as Hounsfield units.
     Modality,
+    /// After the window or VOI LUT, 0 to 1.
     Voi,
+    /// The same as it is shown: white is 1, MONOCHROME1 is inverted.
+    Presentation,
 }
 
 impl From<Stage> for decoder::Stage {
@@ -54,6 +59,7 @@ impl From<Stage> for decoder::Stage {
             Stage::Stored => Self::Stored,
             Stage::Modality => Self::Rendered(ValueSpace::Modality),
             Stage::Voi => Self::Rendered(ValueSpace::Voi),
+            Stage::Presentation => Self::Rendered(ValueSpace::Presentation),
         }
     }
 }

@@ -220,7 +220,7 @@ pub fn values(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, 
         samples_per_pixel: channels,
         frames: 1,
         photometric: match (channels, space) {
-            (1, ValueSpace::Voi) => Photometric::Monochrome2,
+            (1, ValueSpace::Presentation) => Photometric::Monochrome2,
             (1, _) => frames.layout().photometric,
             _ => Photometric::Rgb,
         },

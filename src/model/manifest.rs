@@ -96,7 +96,8 @@ pub struct Input {
     pub channels: Option<usize>,
     /// Which values the model was trained on (images, volumes).
     pub value: Option<ValueSpace>,
-    /// Window on modality values that overrides the file's (images, volumes, `value = "voi"`).
+    /// Window on modality values that overrides the file's (images, volumes; `value = "voi"` and
+    /// `"presentation"`).
     pub window: Option<Window>,
     /// How the image is fitted into the tensor (images).
     pub fit: Option<Fit>,
@@ -157,8 +158,10 @@ pub enum ValueSpace {
     Stored,
     /// After the modality LUT: Hounsfield units and the like.
     Modality,
-    /// After the VOI LUT, mapped to 0…1, white is 1 whatever the photometric interpretation.
+    /// After the window or VOI LUT, mapped to 0…1 (PS3.3 §C.11.2).
     Voi,
+    /// After that as it is shown: white is 1 whatever the photometric interpretation.
+    Presentation,
 }
 
 /// A window on modality values (PS3.3 §C.11.2.1.2).
@@ -497,8 +500,10 @@ impl Input {
         }
         let value = self.value.ok_or("input.value: is missing")?;
         if let Some(window) = self.window {
-            if value != ValueSpace::Voi {
-                return Err("input.window: belongs to value = \"voi\"".to_owned());
+            if !matches!(value, ValueSpace::Voi | ValueSpace::Presentation) {
+                return Err(
+                    "input.window: belongs to value = \"voi\" or \"presentation\"".to_owned(),
+                );
             }
             if window.width.is_nan() || window.width < 1.0 || !window.center.is_finite() {
                 return Err("input.window: width must be at least 1".to_owned());

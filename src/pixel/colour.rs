@@ -59,8 +59,8 @@ fn ybr_full([y, cb, cr]: [u8; 3]) -> [u8; 3] {
         y - 0.114 * 1.772 / 0.587 * cb - 0.299 * 1.402 / 0.587 * cr,
         y + 1.772 * cb,
     ]
-    // The cast saturates at both ends.
-    .map(|v| (v + 0.5).floor() as u8)
+    // The cast cuts the fraction off and saturates at both ends.
+    .map(|v| (v + 0.5) as u8)
 }
 
 #[allow(clippy::unnecessary_cast)] // the same line serves every sample type

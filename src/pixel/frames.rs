@@ -138,6 +138,12 @@ impl<'f> Frames<'f> {
                 let start = (first_bit / 8) & !1;
                 let end = (first_bit + bits).div_ceil(8).next_multiple_of(2);
                 let end = end.min(u64::from(range.length));
+                if (self.layout.kind, self.layout.bits_allocated) == (SampleKind::Integer, 16) {
+                    return native::read_words(*order, &self.layout, |at, length, out| {
+                        let at = range.offset + start + at;
+                        Ok(self.file.read_at(at, length, out)?)
+                    });
+                }
                 let length = usize::try_from(end.saturating_sub(start)).unwrap_or(usize::MAX);
                 let mut bytes = Vec::new();
                 self.file

@@ -3,8 +3,8 @@
 //! The stages, each in its own file and each a pure function of its arguments:
 //!
 //! ```text
-//! frames ─▶ codec ─▶ stored ─▶ modality ─▶ voi ─▶ resize ─▶ tensor
-//! bytes     cells    values    units       0..1   grid      what the model was trained on
+//! frames ─▶ codec ─▶ stored ─▶ modality ─▶ voi ─▶ presentation ─▶ resize ─▶ tensor
+//! bytes     cells    values    units       0..1   white is 1      grid      what the model was trained on
 //! ```
 //!
 //! - A number or a refusal: whatever cannot be decoded exactly is a [`Refusal`] with a stable code.
@@ -23,6 +23,7 @@ pub mod prepare;
 pub mod render;
 pub mod resize;
 pub mod stored;
+pub mod transform;
 pub mod voi;
 
 pub use frames::Frames;

@@ -7,8 +7,7 @@
 use dicom::dictionary_std::tags;
 
 use super::lut::Lut;
-use super::stored::each;
-use super::{Layout, Refusal, Samples, functional_groups};
+use super::{Layout, Refusal, functional_groups};
 use crate::dicom::dataset::DataSet;
 
 /// The modality transformation of one frame.
@@ -84,47 +83,6 @@ impl Modality {
             Self::Table(lut) => f64::from(lut.get(stored as i64)),
         }
     }
-
-    /// Applies it to all values of a frame.
-    ///
-    /// # Errors
-    /// `values-not-finite` when a result is not a finite 32-bit float.
-    #[allow(clippy::unnecessary_cast)] // the same line serves every sample type
-    pub fn apply(&self, samples: &Samples) -> Result<Vec<f32>, Refusal> {
-        let values: Vec<f32> = match samples {
-            // 65,536 inputs at most: one lookup instead of arithmetic in double precision.
-            Samples::U16(values) => {
-                let table: Vec<f32> = self.table(0..=0xFFFF);
-                values
-                    .iter()
-                    .map(|v| table.get(usize::from(*v)).copied().unwrap_or(f32::NAN))
-                    .collect()
-            }
-            Samples::I16(values) => {
-                let table: Vec<f32> = self.table(-0x8000..=0x7FFF);
-                let index = |v: i16| usize::from(v.cast_unsigned() ^ 0x8000);
-                values
-                    .iter()
-                    .map(|v| table.get(index(*v)).copied().unwrap_or(f32::NAN))
-                    .collect()
-            }
-            other => each!(other, values => {
-                values.iter().map(|v| self.value(*v as f64) as f32).collect()
-            }),
-        };
-        if values.iter().all(|v| v.is_finite()) {
-            Ok(values)
-        } else {
-            Err(Refusal::new(
-                "values-not-finite",
-                "a pixel value is infinite or not a number",
-            ))
-        }
-    }
-
-    fn table(&self, range: std::ops::RangeInclusive<i32>) -> Vec<f32> {
-        range.map(|v| self.value(f64::from(v)) as f32).collect()
-    }
 }
 
 /// A number that may be absent but not nonsense.
@@ -145,27 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rescaling_gives_the_units_for_either_sign() {
-        let modality = Modality::linear(2.0, -1024.0).unwrap();
-        let values = modality.apply(&Samples::U16(vec![0, 512, 65_535])).unwrap();
-        assert_eq!(values, [-1024.0, 0.0, 130_046.0]);
-        let values = modality
-            .apply(&Samples::I16(vec![-32_768, 0, 32_767]))
-            .unwrap();
-        assert_eq!(values, [-66_560.0, -1024.0, 64_510.0]);
-    }
-
-    #[test]
-    fn what_overflows_is_refused() {
-        let modality = Modality::linear(-1e308, 0.0).unwrap();
-        let refusal = modality.apply(&Samples::U16(vec![7])).unwrap_err();
-        assert_eq!(refusal.code, "values-not-finite");
+    fn a_slope_of_zero_is_refused() {
         assert!(Modality::linear(0.0, 1.0).is_err());
-    }
-
-    #[test]
-    fn floats_that_are_no_numbers_are_refused() {
-        let samples = Samples::F32(vec![1.0, f32::NAN]);
-        assert!(Modality::Identity.apply(&samples).is_err());
     }
 }

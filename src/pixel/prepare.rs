@@ -6,7 +6,7 @@
 use half::f16;
 
 use super::render::{Grid, render};
-use super::resize::resize;
+use super::resize::{resize, resize_part};
 use super::{Frames, Limits, Refusal};
 use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
 use crate::model::tensor::{Tensor, TensorData};
@@ -23,17 +23,13 @@ use crate::model::tensor::{Tensor, TensorData};
 pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Tensor, Refusal> {
     check(spec)?;
     let grid = render(frames, frame, spec.value, spec.window)?;
-    let grid = with_channels(grid, spec.channels);
+    let grid = if (grid.channels, spec.channels) == (3, 1) {
+        luma(&grid)
+    } else {
+        grid
+    };
     affordable(&grid, spec, frames.limits())?;
-    let mut grid = fit(grid, spec);
-    normalise(&mut grid, spec);
-    if grid.values.iter().any(|value| !value.is_finite()) {
-        return Err(Refusal::new(
-            "values-not-finite",
-            "an input value is infinite or not a number",
-        ));
-    }
-    Ok(tensor(grid, spec))
+    tensor(&fit(grid, spec), spec)
 }
 
 fn check(spec: &ImageSpec) -> Result<(), Refusal> {
@@ -54,22 +50,15 @@ fn check(spec: &ImageSpec) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn with_channels(grid: Grid, channels: usize) -> Grid {
-    let values = match (grid.channels, channels) {
-        (1, 3) => grid.values.iter().flat_map(|v| [*v; 3]).collect(),
-        (3, 1) => grid
-            .values
-            .as_chunks::<3>()
-            .0
-            .iter()
+/// Rec. 601.
+fn luma(grid: &Grid) -> Grid {
+    let pixels = grid.values.as_chunks::<3>().0.iter();
+    Grid {
+        channels: 1,
+        values: pixels
             .map(|[r, g, b]| 0.299 * r + 0.587 * g + 0.114 * b)
             .collect(),
-        _ => return grid,
-    };
-    Grid {
-        channels,
-        values,
-        ..grid
+        ..*grid
     }
 }
 
@@ -119,10 +108,11 @@ fn fit(grid: Grid, spec: &ImageSpec) -> Grid {
                 ((size as f64 * scale).round() as usize).clamp(1, limit)
             };
             let (r, c) = (inner(grid.rows, rows), inner(grid.columns, columns));
-            let top = (rows - r) / 2;
-            let left = (columns - c) / 2;
             let inside = resize(grid, r, c, spec.interpolation);
-            place(&inside, rows, columns, (top, left), (0, 0), spec.pad)
+            if (r, c) == (rows, columns) {
+                return inside;
+            }
+            place(&inside, rows, columns, spec.pad)
         }
         Fit::Crop => {
             // The shorter side fits exactly and the longer is truncated, as torchvision does it.
@@ -130,9 +120,9 @@ fn fit(grid: Grid, spec: &ImageSpec) -> Grid {
             let outer =
                 |size: usize, limit: usize| ((size as f64 * scale + 1e-9) as usize).max(limit);
             let (r, c) = (outer(grid.rows, rows), outer(grid.columns, columns));
-            let from = (half_even(r - rows), half_even(c - columns));
-            let whole = resize(grid, r, c, spec.interpolation);
-            place(&whole, rows, columns, (0, 0), from, spec.pad)
+            let (top, left) = (half_even(r - rows), half_even(c - columns));
+            let part = (top..top + rows, left..left + columns);
+            resize_part(grid, (r, c), part, spec.interpolation)
         }
     }
 }
@@ -142,26 +132,16 @@ fn half_even(n: usize) -> usize {
     (n as f64 / 2.0).round_ties_even() as usize
 }
 
-/// Copies `grid` from `from` into an area of `rows` × `columns` at `at`; the rest is `pad`.
-fn place(
-    grid: &Grid,
-    rows: usize,
-    columns: usize,
-    at: (usize, usize),
-    from: (usize, usize),
-    pad: f32,
-) -> Grid {
+/// Puts `grid` into the middle of an area of `rows` × `columns`, which is `pad` elsewhere.
+fn place(grid: &Grid, rows: usize, columns: usize, pad: f32) -> Grid {
     let channels = grid.channels;
+    let top = (rows - grid.rows) / 2;
+    let left = (columns - grid.columns) / 2 * channels;
     let mut values = vec![pad; rows * columns * channels];
-    let source = grid
-        .values
-        .chunks_exact(grid.columns * channels)
-        .skip(from.0);
-    let target = values.chunks_exact_mut(columns * channels).skip(at.0);
-    for (to, row) in target.zip(source) {
-        let to = to.iter_mut().skip(at.1 * channels);
-        for (to, value) in to.zip(row.iter().skip(from.1 * channels)) {
-            *to = *value;
+    let targets = values.chunks_exact_mut(columns * channels).skip(top);
+    for (to, row) in targets.zip(grid.values.chunks_exact(grid.columns * channels)) {
+        if let Some(to) = to.get_mut(left..left + row.len()) {
+            to.copy_from_slice(row);
         }
     }
     Grid {
@@ -172,42 +152,65 @@ fn place(
     }
 }
 
-fn normalise(grid: &mut Grid, spec: &ImageSpec) {
-    for pixel in grid.values.chunks_exact_mut(spec.channels) {
-        for (channel, value) in pixel.iter_mut().enumerate() {
-            *value *= spec.scale;
-            if let Some(mean) = spec.mean.get(channel) {
-                *value -= mean;
+/// Scale, mean and standard deviation, then type and axes, value by value as it is written down.
+fn tensor(grid: &Grid, spec: &ImageSpec) -> Result<Tensor, Refusal> {
+    let (rows, columns, channels) = (grid.rows, grid.columns, spec.channels);
+    let shape = match spec.layout {
+        Layout::Nchw => vec![channels, rows, columns],
+        _ => vec![rows, columns, channels],
+    };
+    let data = match spec.dtype {
+        DType::Float32 => TensorData::F32(written(grid, spec, |v| v)?),
+        DType::Float16 => TensorData::F16(written(grid, spec, f16::from_f32)?),
+        // The cast saturates.
+        DType::Uint8 => TensorData::U8(written(grid, spec, |v| v.round() as u8)?),
+    };
+    Ok(Tensor { shape, data })
+}
+
+/// The normalised values in the order of the layout, as `convert` makes them.
+fn written<T: Copy + Default>(
+    grid: &Grid,
+    spec: &ImageSpec,
+    convert: impl Fn(f32) -> T,
+) -> Result<Vec<T>, Refusal> {
+    let pixels = grid.rows * grid.columns;
+    let mut out = vec![T::default(); pixels * spec.channels];
+    let mut finite = true;
+    for channel in 0..spec.channels {
+        let (start, step) = match spec.layout {
+            Layout::Nchw => (channel * pixels, 1),
+            _ => (channel, spec.channels),
+        };
+        let mean = spec.mean.get(channel).copied().unwrap_or(0.0);
+        let std = spec.std.get(channel).copied().unwrap_or(1.0);
+        let mut one = |to: &mut T, value: &f32| {
+            let value = (value * spec.scale - mean) / std;
+            finite &= value.is_finite();
+            *to = convert(value);
+        };
+        let targets = out.get_mut(start..).unwrap_or_default();
+        // One grey channel serves all of the tensor's. The plain case by itself: it vectorises.
+        if (step, grid.channels) == (1, 1) {
+            for (to, value) in targets.iter_mut().zip(&grid.values) {
+                one(to, value);
             }
-            if let Some(std) = spec.std.get(channel) {
-                *value /= std;
+        } else {
+            let offset = if grid.channels == 1 { 0 } else { channel };
+            let values = grid.values.iter().skip(offset).step_by(grid.channels);
+            for (to, value) in targets.iter_mut().step_by(step).zip(values) {
+                one(to, value);
             }
         }
     }
-}
-
-fn tensor(grid: Grid, spec: &ImageSpec) -> Tensor {
-    let Grid {
-        rows,
-        columns,
-        channels,
-        values,
-    } = grid;
-    let (shape, values) = if spec.layout == Layout::Nchw {
-        let planes = (0..channels)
-            .flat_map(|channel| values.iter().skip(channel).step_by(channels).copied())
-            .collect();
-        (vec![channels, rows, columns], planes)
+    if finite {
+        Ok(out)
     } else {
-        (vec![rows, columns, channels], values)
-    };
-    let data = match spec.dtype {
-        DType::Float32 => TensorData::F32(values),
-        DType::Float16 => TensorData::F16(values.into_iter().map(f16::from_f32).collect()),
-        // The cast saturates.
-        DType::Uint8 => TensorData::U8(values.into_iter().map(|v| v.round() as u8).collect()),
-    };
-    Tensor { shape, data }
+        Err(Refusal::new(
+            "values-not-finite",
+            "an input value is infinite or not a number",
+        ))
+    }
 }
 
 #[cfg(test)]
@@ -282,29 +285,31 @@ mod tests {
         want.channels = 3;
         want.scale = 255.0;
         want.dtype = DType::Uint8;
-        let mut scaled = image.clone();
-        normalise(&mut scaled, &want);
-        let out = tensor(scaled, &want);
+        let out = tensor(&image, &want).unwrap();
         assert_eq!(out.shape, [3, 1, 2]);
         assert_eq!(out.data, TensorData::U8(vec![0, 64, 128, 191, 255, 255]));
         want.layout = Layout::Nhwc;
-        want.dtype = DType::Float16;
-        assert_eq!(tensor(image, &want).shape, [1, 2, 3]);
+        let out = tensor(&image, &want).unwrap();
+        assert_eq!(out.shape, [1, 2, 3]);
+        assert_eq!(out.data, TensorData::U8(vec![0, 128, 255, 64, 191, 255]));
     }
 
     #[test]
-    fn mean_and_std_apply_per_channel() {
-        let mut image = Grid {
-            rows: 1,
-            columns: 1,
-            channels: 3,
-            values: vec![1.0, 1.0, 1.0],
-        };
-        let mut want = spec(Fit::Stretch, 1, 1);
+    fn mean_and_std_apply_per_channel_of_a_repeated_grey() {
+        let mut want = spec(Fit::Stretch, 1, 2);
         want.channels = 3;
         want.mean = vec![0.0, 0.5, 1.0];
         want.std = vec![2.0, 0.5, 1.0];
-        normalise(&mut image, &want);
-        assert_eq!(image.values, [0.5, 1.0, 0.0]);
+        let out = tensor(&grid(1, 2), &want).unwrap();
+        let planes = vec![0.0, 0.5, -1.0, 1.0, -1.0, 0.0];
+        assert_eq!(out.data, TensorData::F32(planes));
+    }
+
+    #[test]
+    fn what_leaves_the_range_of_the_type_is_refused() {
+        let mut want = spec(Fit::Stretch, 1, 2);
+        want.scale = f32::MAX;
+        want.std = vec![0.5];
+        assert!(tensor(&grid(1, 2), &want).is_err());
     }
 }

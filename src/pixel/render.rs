@@ -4,6 +4,7 @@ use dicom::dictionary_std::tags;
 
 use super::colour::{Rgb, to_rgb};
 use super::modality::Modality;
+use super::transform::Transform;
 use super::voi::{Function, Voi};
 use super::{Frames, Photometric, Refusal};
 use crate::dicom::dataset::DataSet;
@@ -24,12 +25,14 @@ pub struct Grid {
 
 /// Renders frame `index` (from 0) of `frames`.
 ///
-/// Monochrome: stored values, modality values, or with [`ValueSpace::Voi`] or a `window` of one's
-/// own 0 to 1 with white as 1, so that MONOCHROME1 is inverted there and only there. `window`
-/// replaces the file's and is a plain ramp from `center - width / 2` to `center + width / 2`.
+/// Monochrome: stored values, modality values, or 0 to 1: [`ValueSpace::Voi`] is what the VOI
+/// transformation gives, [`ValueSpace::Presentation`] is what a person is shown, with white as 1,
+/// so that MONOCHROME1 is inverted there and only there. `window` replaces the file's VOI
+/// transformation and is a plain ramp from `center - width / 2` to `center + width / 2`; before VOI
+/// it means nothing.
 ///
-/// Colour: RGB in the range of the samples, or 0 to 1 for [`ValueSpace::Voi`]; a window does not
-/// apply to it.
+/// Colour: RGB in the range of the samples, or 0 to 1 from [`ValueSpace::Voi`] on; a window does
+/// not apply to it.
 ///
 /// # Errors
 /// A [`Refusal`] when the frame or a transformation cannot be trusted.
@@ -44,31 +47,29 @@ pub fn render(
     let data_set = frames.data_set();
     let (channels, values) = if image.photometric.is_monochrome() {
         let modality = match space {
-            ValueSpace::Stored if window.is_none() => Modality::Identity,
+            ValueSpace::Stored => Modality::Identity,
             _ => Modality::of(data_set, index, layout)?,
         };
-        let mut values = modality.apply(&image.data)?;
-        let voi = match (window, space) {
-            (Some(window), _) => Some(own_window(window)?),
-            (None, ValueSpace::Voi) => Some(Voi::of(data_set, index, layout, &modality)?),
-            (None, ValueSpace::Stored | ValueSpace::Modality) => None,
-        };
-        if let Some(voi) = voi {
-            voi.apply(&mut values);
-            if is_inverted(data_set, image.photometric) {
-                for value in &mut values {
-                    *value = 1.0 - *value;
-                }
+        let voi = match (space, window) {
+            (ValueSpace::Stored | ValueSpace::Modality, _) => None,
+            (ValueSpace::Voi | ValueSpace::Presentation, Some(window)) => Some(own_window(window)?),
+            (ValueSpace::Voi | ValueSpace::Presentation, None) => {
+                Some(Voi::of(data_set, index, layout, &modality)?)
             }
-        }
-        (1, values)
+        };
+        let transform = Transform {
+            modality,
+            voi,
+            inverted: space == ValueSpace::Presentation && is_inverted(data_set, image.photometric),
+        };
+        (1, transform.apply(&image.data)?)
     } else {
         frames.check_colour(index)?;
         let Rgb {
             mut values,
             maximum,
         } = to_rgb(&image, data_set, layout.bits_stored)?;
-        if space == ValueSpace::Voi {
+        if matches!(space, ValueSpace::Voi | ValueSpace::Presentation) {
             for value in &mut values {
                 *value /= maximum;
             }

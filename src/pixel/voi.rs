@@ -140,10 +140,21 @@ impl Voi {
         }
     }
 
-    /// Maps modality values in place.
-    pub fn apply(&self, values: &mut [f32]) {
-        for value in values {
-            *value = self.value(f64::from(*value)) as f32;
+    /// Where it is `(x - center) / width + 0.5`, kept between 0 and 1: that center and width.
+    pub(super) fn ramp(&self) -> Option<(f64, f64)> {
+        match *self {
+            Self::Window {
+                center,
+                width,
+                function,
+            } => match function {
+                // A width of 1 is a step.
+                Function::Linear if width > 1.0 => Some((center - 0.5, width - 1.0)),
+                Function::LinearExact => Some((center, width)),
+                Function::Linear | Function::Sigmoid => None,
+            },
+            Self::Range { low, high } => Some((low / 2.0 + high / 2.0, high - low)),
+            Self::Table(_) => None,
         }
     }
 }

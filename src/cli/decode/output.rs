@@ -262,7 +262,7 @@ fn picture(samples: &Samples) -> Result<(png::BitDepth, Vec<u8>), Refusal> {
         other => Err(Refusal::new(
             "format-unsupported",
             format!(
-                "{} values do not fit into a picture; use --stage voi",
+                "{} values do not fit into a picture; use --stage presentation",
                 other.dtype()
             ),
         )),

@@ -6,7 +6,7 @@
 
 use jpeg2k::{DecodeParameters, Image};
 
-use super::{Cells, Decoded, Header, broken, mismatch};
+use super::{Cells, Decoded, Header, broken, mismatch, woven};
 use crate::pixel::{Layout, Limits, Photometric, Refusal};
 
 /// Samples cost a 32-bit integer in the tile and another in the image.
@@ -46,14 +46,14 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, limits: &Limits) -> Result<D
     if planes.iter().any(|plane| plane.len() != pixels) {
         return Err(broken("a component of another size"));
     }
-    let cells = match planes.as_slice() {
-        [one] => one.to_vec(),
-        planes => (0..pixels)
-            .flat_map(|i| planes.iter().filter_map(move |plane| plane.get(i).copied()))
-            .collect(),
+    // No more bits of a cell than Bits Allocated are ever looked at.
+    let cells = match layout.bits_allocated {
+        1 | 8 => Cells::U8(woven(&planes, |v| v as u8)),
+        16 => Cells::U16(woven(&planes, |v| v as u16)),
+        _ => Cells::I32(woven(&planes, |v| v)),
     };
     Ok(Decoded {
-        cells: Cells::I32(cells),
+        cells,
         precision: size.header.precision,
         photometric: match layout.photometric {
             // Whether or not the code stream transformed colour, the codec has undone it.

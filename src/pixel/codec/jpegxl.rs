@@ -1,7 +1,7 @@
 //! JPEG XL (ISO/IEC 18181), lossless, lossy and recompressed JPEG, by jxl-oxide.
 //!
-//! The decoder hands out floats in 0..1; for streams of up to sixteen bits the step back to the
-//! integer is exact. Colour comes out as RGB, because the codec inverts its own transform.
+//! The decoder hands out integers of 8 and 16 bits as they are and everything else as floats in 0..1;
+//! for streams of up to sixteen bits the step back to the integer is exact. Colour comes out as RGB, because the codec inverts its own transform.
 
 use jxl_oxide::{AllocTracker, JxlImage, JxlThreadPool};
 
@@ -50,15 +50,29 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, limits: &Limits) -> Result<D
     {
         return Err(broken("the picture is not the one that was announced"));
     }
-    let mut floats = vec![0f32; layout.frame_samples()];
-    stream.write_to_buffer(&mut floats);
-    let scale = ((1u32 << header.precision) - 1) as f32;
-    let cells = floats
-        .into_iter()
-        .map(|v| (v.clamp(0.0, 1.0) * scale).round() as u16)
-        .collect();
+    let samples = layout.frame_samples();
+    let cells = match header.precision {
+        8 => {
+            let mut cells = vec![0u8; samples];
+            stream.write_to_buffer(&mut cells);
+            Cells::U8(cells)
+        }
+        16 => {
+            let mut cells = vec![0u16; samples];
+            stream.write_to_buffer(&mut cells);
+            Cells::U16(cells)
+        }
+        precision => {
+            let mut floats = vec![0f32; samples];
+            stream.write_to_buffer(&mut floats);
+            let scale = ((1u32 << precision) - 1) as f32;
+            // The nearest integer; the cast cuts the fraction off.
+            let nearest = |v: &f32| (v.clamp(0.0, 1.0) * scale + 0.5) as u16;
+            Cells::U16(floats.iter().map(nearest).collect())
+        }
+    };
     Ok(Decoded {
-        cells: Cells::U16(cells),
+        cells,
         precision: header.precision,
         photometric: if components == 3 {
             Photometric::Rgb

@@ -55,16 +55,12 @@ impl Cells {
 
     /// Turns planes (all of one colour, then the next) into interleaved samples.
     fn interleaved(self, samples: usize) -> Self {
-        fn run<T: Copy>(planes: Vec<T>, samples: usize) -> Vec<T> {
-            if samples < 2 {
+        fn run<T: Copy + Default>(planes: Vec<T>, samples: usize) -> Vec<T> {
+            if samples < 2 || planes.is_empty() {
                 return planes;
             }
-            let plane = planes.len() / samples;
-            let mut out = Vec::with_capacity(planes.len());
-            for i in 0..plane {
-                out.extend((0..samples).filter_map(|s| planes.get(s * plane + i)));
-            }
-            out
+            let planes: Vec<&[T]> = planes.chunks_exact(planes.len() / samples).collect();
+            woven(&planes, |value| value)
         }
         match self {
             Self::U8(cells) => Self::U8(run(cells, samples)),
@@ -74,6 +70,31 @@ impl Cells {
             Self::F64(cells) => Self::F64(run(cells, samples)),
         }
     }
+}
+
+/// Planes to pixels: the first value of each plane, then the second of each. `convert` is what
+/// becomes of a value on the way.
+fn woven<T: Copy, U: Copy + Default>(planes: &[&[T]], convert: impl Fn(T) -> U) -> Vec<U> {
+    let pixels = planes.iter().map(|plane| plane.len()).min().unwrap_or(0);
+    let mut out = vec![U::default(); pixels * planes.len()];
+    match planes {
+        // Three at a time is what colour needs; plane by plane takes several times as long.
+        [a, b, c] => {
+            let values = a.iter().zip(*b).zip(*c);
+            for (pixel, ((a, b), c)) in out.as_chunks_mut::<3>().0.iter_mut().zip(values) {
+                *pixel = [convert(*a), convert(*b), convert(*c)];
+            }
+        }
+        planes => {
+            for (s, plane) in planes.iter().enumerate() {
+                let cells = out.iter_mut().skip(s).step_by(planes.len());
+                for (cell, value) in cells.zip(*plane) {
+                    *cell = convert(*value);
+                }
+            }
+        }
+    }
+    out
 }
 
 /// What a codec gives back.

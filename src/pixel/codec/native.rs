@@ -71,6 +71,11 @@ pub(in crate::pixel) fn decode(
     let start = usize::try_from(skip_bits / 8).map_err(|_| short())?;
     let end = usize::try_from((skip_bits + bits).div_ceil(8)).map_err(|_| short())?;
     let frame = bytes.get(start..end).ok_or_else(short)?;
+    if (layout.kind, layout.bits_allocated) == (SampleKind::Integer, 8) {
+        bytes.truncate(end);
+        bytes.drain(..start);
+        return Ok(decoded(Cells::U8(bytes), layout));
+    }
     let cells = match (layout.kind, layout.bits_allocated) {
         (SampleKind::Float, _) => Cells::F32(numbers(frame, order, f32::from_le_bytes)),
         (SampleKind::Double, _) => Cells::F64(numbers(frame, order, f64::from_le_bytes)),
@@ -79,7 +84,6 @@ pub(in crate::pixel) fn decode(
             (skip_bits % 8) as usize,
             layout.frame_samples(),
         )),
-        (_, 8) => Cells::U8(frame.to_vec()),
         (_, 16) => Cells::U16(numbers(frame, order, u16::from_le_bytes)),
         _ => Cells::I32(numbers(frame, order, i32::from_le_bytes)),
     };
@@ -91,6 +95,29 @@ pub(in crate::pixel) fn decode(
             "32-bit samples in big endian words: implementations disagree on the order",
         ));
     }
+    Ok(decoded(cells, layout))
+}
+
+/// Reads a frame of 16-bit samples, of which `read` gives the bytes from a position on, in pieces
+/// that stay in the processor's cache on their way to the cells.
+pub(in crate::pixel) fn read_words(
+    order: ByteOrder,
+    layout: &Layout,
+    mut read: impl FnMut(u64, usize, &mut Vec<u8>) -> Result<(), Refusal>,
+) -> Result<Decoded, Refusal> {
+    const PIECE: usize = 64 << 10;
+    let length = layout.frame_samples() * 2;
+    let mut cells = Vec::with_capacity(layout.frame_samples());
+    let mut piece = Vec::new();
+    for start in (0..length).step_by(PIECE) {
+        read(start as u64, PIECE.min(length - start), &mut piece)?;
+        cells.extend(numbers(&piece, order, u16::from_le_bytes));
+    }
+    Ok(decoded(Cells::U16(cells), layout))
+}
+
+/// Undoes what the attributes say about the arrangement of colour.
+fn decoded(cells: Cells, layout: &Layout) -> Decoded {
     let (cells, photometric) = match cells {
         Cells::U8(cells) if layout.photometric == Photometric::YbrFull422 => {
             (Cells::U8(replicate_chroma(&cells)), Photometric::YbrFull)
@@ -102,11 +129,11 @@ pub(in crate::pixel) fn decode(
         cells if layout.planar => (cells.interleaved(layout.samples), layout.photometric),
         cells => (cells, layout.photometric),
     };
-    Ok(Decoded {
+    Decoded {
         cells,
         precision: layout.bits_allocated,
         photometric,
-    })
+    }
 }
 
 fn numbers<const N: usize, T>(

@@ -34,23 +34,28 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
     if bytes.len().saturating_mul(64) < segment.saturating_mul(expected) {
         return Err(broken("too short for its frame"));
     }
-    let mut segments = Vec::with_capacity(expected);
+    let mut planes = Vec::with_capacity(segment * expected);
     for pair in offsets.windows(2) {
         let &[start, end] = pair else { continue };
         let packed = bytes
             .get(start..end)
             .ok_or_else(|| broken("RLE segment offsets"))?;
-        segments.push(unpack(packed, segment)?);
+        unpack(packed, segment, &mut planes)?;
     }
     let cells = match layout.bits_allocated {
         1 => {
-            let planes = segments.iter().flat_map(|s| native::unpack(s, 0, pixels));
-            Cells::U8(planes.collect()).interleaved(layout.samples)
+            let planes = planes.chunks_exact(segment);
+            Cells::U8(planes.flat_map(|s| native::unpack(s, 0, pixels)).collect())
         }
-        8 => Cells::U8(segments.concat()).interleaved(layout.samples),
-        16 => Cells::U16(join::<2, _>(&segments, pixels, u16::from_be_bytes)),
-        _ => Cells::I32(join::<4, _>(&segments, pixels, i32::from_be_bytes)),
+        8 => Cells::U8(planes),
+        16 => Cells::U16(joined(&planes, pixels, 2, |c: u16, b| {
+            c << 8 | u16::from(b)
+        })),
+        _ => Cells::I32(joined(&planes, pixels, 4, |c: i32, b| {
+            c << 8 | i32::from(b)
+        })),
     };
+    let cells = cells.interleaved(layout.samples);
     Ok(Decoded {
         cells,
         precision: layout.bits_allocated,
@@ -62,50 +67,51 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
     })
 }
 
-/// Undoes PackBits; bytes beyond `length` are padding that some encoders leave.
-fn unpack(packed: &[u8], length: usize) -> Result<Vec<u8>, Refusal> {
-    let mut out = Vec::with_capacity(length);
-    let mut at = 0;
-    while out.len() < length {
-        let &code = packed
-            .get(at)
+/// Undoes PackBits and appends `length` bytes; more than that are padding that some encoders leave.
+fn unpack(packed: &[u8], length: usize, out: &mut Vec<u8>) -> Result<(), Refusal> {
+    let end = out.len() + length;
+    let mut rest = packed;
+    while out.len() < end {
+        let (&code, after) = rest
+            .split_first()
             .ok_or_else(|| broken("an RLE segment is too short"))?;
-        at += 1;
-        match code {
+        rest = match code {
             0..=127 => {
-                let count = usize::from(code) + 1;
-                let literal = packed
-                    .get(at..at + count)
+                let (literal, after) = after
+                    .split_at_checked(usize::from(code) + 1)
                     .ok_or_else(|| broken("an RLE literal is cut"))?;
                 out.extend_from_slice(literal);
-                at += count;
+                after
             }
-            128 => {}
+            128 => after,
             129..=255 => {
-                let &value = packed.get(at).ok_or_else(|| broken("an RLE run is cut"))?;
+                let (&value, after) = after
+                    .split_first()
+                    .ok_or_else(|| broken("an RLE run is cut"))?;
                 out.resize(out.len() + 257 - usize::from(code), value);
-                at += 1;
+                after
             }
-        }
+        };
     }
-    out.truncate(length);
-    Ok(out)
+    out.truncate(end);
+    Ok(())
 }
 
-/// Joins the byte planes of each sample, high byte first, into interleaved cells.
-fn join<const N: usize, T>(
-    segments: &[Vec<u8>],
+/// Joins `bytes` planes of each sample, high byte first, into a plane of cells; `push` puts a byte
+/// below those that a cell has already.
+fn joined<T: Copy + Default>(
+    planes: &[u8],
     pixels: usize,
-    from_be: impl Fn([u8; N]) -> T,
+    bytes: usize,
+    push: impl Fn(T, u8) -> T,
 ) -> Vec<T> {
-    let mut cells = Vec::with_capacity(pixels * segments.len() / N);
-    for i in 0..pixels {
-        for planes in segments.as_chunks::<N>().0 {
-            cells.push(from_be(
-                planes
-                    .each_ref()
-                    .map(|plane| plane.get(i).copied().unwrap_or(0)),
-            ));
+    let mut cells = vec![T::default(); planes.len() / bytes];
+    let samples = planes.chunks_exact(pixels * bytes);
+    for (cells, planes) in cells.chunks_exact_mut(pixels).zip(samples) {
+        for plane in planes.chunks_exact(pixels) {
+            for (cell, byte) in cells.iter_mut().zip(plane) {
+                *cell = push(*cell, *byte);
+            }
         }
     }
     cells
@@ -119,18 +125,20 @@ mod tests {
     #[test]
     fn literals_runs_and_no_ops_unpack() {
         let packed = [2, 10, 20, 30, 128, 254, 7];
-        assert_eq!(unpack(&packed, 6).unwrap(), [10, 20, 30, 7, 7, 7]);
-        assert_eq!(unpack(&packed, 5).unwrap(), [10, 20, 30, 7, 7]);
-        assert!(unpack(&packed, 7).is_err());
-        assert!(unpack(&packed[..3], 6).is_err());
+        let unpacked = |packed: &[u8], length| {
+            let mut out = vec![1];
+            unpack(packed, length, &mut out).map(|()| out)
+        };
+        assert_eq!(unpacked(&packed, 6).unwrap(), [1, 10, 20, 30, 7, 7, 7]);
+        assert_eq!(unpacked(&packed, 5).unwrap(), [1, 10, 20, 30, 7, 7]);
+        assert!(unpacked(&packed, 7).is_err());
+        assert!(unpacked(&packed[..3], 6).is_err());
     }
 
     #[test]
-    fn planes_join_high_byte_first() {
-        let planes = [vec![1, 3], vec![2, 4]];
-        assert_eq!(
-            join::<2, _>(&planes, 2, u16::from_be_bytes),
-            [0x0102, 0x0304]
-        );
+    fn planes_join_high_byte_first_for_each_sample() {
+        let planes = [1, 3, 2, 4, 5, 7, 6, 8];
+        let cells = joined(&planes, 2, 2, |c: u16, b| c << 8 | u16::from(b));
+        assert_eq!(cells, [0x0102, 0x0304, 0x0506, 0x0708]);
     }
 }
