@@ -4,17 +4,27 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(CURDIR)/.deps/bin:$(PATH)
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/lib/libonnxruntime.so
 
-.PHONY: demo test check run bench setup fmt clean
+# How long `make fuzz` runs each target, and which ones; none named are all.
+FUZZ_SECONDS ?= 600
+FUZZ_TARGETS ?=
+
+.PHONY: demo test fuzz check run bench setup fmt clean
 
 demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studies to a gateway and show its findings
 	@cargo build --quiet --bin pacs-gateway
 	@$(TARGET)/debug/pacs-gateway demo
 
-test: setup ## set up, then run every test
+test: setup ## set up, then fuzz for a moment and run every test
+	scripts/fuzz.sh smoke
 	cargo test --all-targets --no-fail-fast
+
+fuzz: ## fuzz each target for ten minutes with AddressSanitizer
+	scripts/setup.sh fuzz
+	scripts/fuzz.sh long $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 check: ## formatting and lints, as CI runs them
 	cargo fmt --check
+	cargo fmt --check --manifest-path fuzz/Cargo.toml
 	cargo clippy --all-targets -- -D warnings
 
 run: .deps/onnxruntime/lib/libonnxruntime.so ## run the gateway with config/gateway.toml
@@ -35,4 +45,4 @@ fmt:
 
 clean: ## remove what was built and fetched
 	cargo clean
-	rm -rf .deps
+	rm -rf .deps fuzz/corpus fuzz/artifacts

@@ -2,7 +2,8 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK and the tests' Python packages (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #
 # Python packages are pinned in scripts/requirements-*.txt; the shared library is checked by sha256, before and after
 # it is unpacked. Debian packages are installed only when the command they bring is missing. A broker of your own, named
@@ -12,6 +13,7 @@ set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 deps=$root/.deps
 ort_version=1.28.0
+cargo_fuzz_version=0.13.1
 
 say() { printf 'setup: %s\n' "$*"; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
@@ -131,9 +133,24 @@ test_packages() {
   printf '%s' "$stamp" >"$venv/stamp"
 }
 
+cargo_fuzz() {
+  [ "$("$deps/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $cargo_fuzz_version" ] && return
+  say "building cargo-fuzz $cargo_fuzz_version"
+  local log
+  log=$(cargo install --quiet --locked --force --version "$cargo_fuzz_version" --root "$deps" cargo-fuzz 2>&1) || {
+    printf '%s\n' "$log" >&2
+    die "cargo-fuzz could not be built; see cargo's words above"
+  }
+}
+
+sanitizers() {
+  has clang++ || install_debian clang libclang-rt-dev || die "clang is missing (Debian: apt-get install clang libclang-rt-dev)"
+}
+
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; test_packages ;;
-  *) die "usage: scripts/setup.sh runtime|test" ;;
+  test) onnxruntime; build_tools; peers; test_packages; cargo_fuzz ;;
+  fuzz) build_tools; cargo_fuzz; sanitizers ;;
+  *) die "usage: scripts/setup.sh runtime|test|fuzz" ;;
 esac
 say "$1: ready"

@@ -1,0 +1,82 @@
+#!/usr/bin/env bash
+# Runs the fuzz targets (fuzz/). Stops at the first finding and says where it is.
+#
+#   scripts/fuzz.sh smoke [SECONDS]            every target for a few seconds, as `make test` does
+#   scripts/fuzz.sh long SECONDS [TARGET...]   all or some, with AddressSanitizer, as `make fuzz` does
+#
+# Both start from fuzz/seeds. The smoke run forgets what it learns and always draws the same random numbers; the long one
+# keeps what it learns in fuzz/corpus. It also compiles the codecs' C and C++ with AddressSanitizer and coverage counters,
+# which takes clang: gcc has no such counters.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+root=$PWD
+target_dir=${CARGO_TARGET_DIR:-$root/target}
+host=$(rustc -vV | sed -n 's/^host: //p')
+export PATH="$root/.deps/bin:$PATH"
+
+die() { printf 'fuzz: %s\n' "$*" >&2; exit 1; }
+
+build() {
+  # The libraries under test are those that ship; Cargo adds what only the targets need, which asks the index once.
+  [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/Cargo.lock
+  cargo fuzz build --target-dir "$target_dir/$1" --sanitizer "$2" >"$scratch/build" 2>&1 || {
+    cat "$scratch/build" >&2
+    die "the targets could not be built"
+  }
+}
+
+# run PROGRAM SECONDS ARGUMENTS...: one libFuzzer run, and one line about it.
+run() {
+  local program=$1 seconds=$2 target log runs edges
+  shift 2
+  target=$(basename "$program")
+  log=$root/fuzz/artifacts/$target.log
+  mkdir -p "fuzz/artifacts/$target"
+  if ! "$program" "$@" -max_total_time="$seconds" -max_len=8192 -timeout=10 -malloc_limit_mb=256 -print_final_stats=1 \
+    -artifact_prefix="fuzz/artifacts/$target/" >"$log" 2>&1; then
+    tail -n 60 "$log" >&2
+    die "$target: a finding, see fuzz/artifacts/$target.log; again: $program fuzz/artifacts/$target/FILE"
+  fi
+  runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+  edges=$(sed -n 's/.* cov: \([0-9]*\) .*/\1/p' "$log" | tail -n 1)
+  # A build without counters, or without seeds, would find nothing for ever and look well.
+  [ "${edges:-0}" -ge 200 ] || die "$target: covers only ${edges:-0} edges, see fuzz/artifacts/$target.log"
+  printf 'fuzz: %-12s %9s runs in %s s, %s edges, nothing found\n' "$target" "$runs" "$seconds" "$edges"
+}
+
+smoke() {
+  build fuzz none
+  for target in $(cargo fuzz list); do
+    mkdir "$scratch/$target"
+    run "$target_dir/fuzz/$host/release/$target" "${1:-5}" "$scratch/$target" "fuzz/seeds/$target" -seed=1 -rss_limit_mb=512
+  done
+}
+
+long() {
+  local seconds=${1:?how many seconds?}
+  shift
+  # AddressSanitizer needs a flag that stable compilers have, but hide.
+  export RUSTC_BOOTSTRAP=1
+  command -v clang >/dev/null && command -v clang++ >/dev/null ||
+    die "clang is missing (Debian: apt-get install clang libclang-rt-dev; scripts/setup.sh fuzz does)"
+  local triple=${host//-/_}
+  local flags="-fsanitize=address,fuzzer-no-link -fsanitize-ignorelist=$root/fuzz/uninstrumented.txt"
+  flags+=" -fsanitize-coverage-ignorelist=$root/fuzz/uninstrumented.txt"
+  export "CC_$triple=clang" "CXX_$triple=clang++" "CFLAGS_$triple=$flags" "CXXFLAGS_$triple=$flags"
+  # Codecs give memory back when the process ends; leaks are looked for elsewhere, by watching it grow.
+  export ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}
+  build fuzz-long address
+  [ $# -gt 0 ] || mapfile -t targets < <(cargo fuzz list)
+  for target in "${@:-${targets[@]}}"; do
+    mkdir -p "fuzz/corpus/$target"
+    run "$target_dir/fuzz-long/$host/release/$target" "$seconds" "fuzz/corpus/$target" "fuzz/seeds/$target" -rss_limit_mb=2048
+  done
+}
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+case ${1:-} in
+  smoke | long) "$@" ;;
+  *) die "usage: scripts/fuzz.sh smoke [SECONDS] | long SECONDS [TARGET...]" ;;
+esac
