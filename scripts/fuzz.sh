@@ -6,7 +6,7 @@
 #
 # Both start from fuzz/seeds. The smoke run forgets what it learns and always draws the same random numbers; the long one
 # keeps what it learns in fuzz/corpus. It also compiles the codecs' C and C++ with AddressSanitizer and coverage counters,
-# which takes clang: gcc's sanitizer has another runtime than rustc's.
+# which takes clang: gcc has no such counters.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -18,8 +18,8 @@ export PATH="$root/.deps/bin:$PATH"
 die() { printf 'fuzz: %s\n' "$*" >&2; exit 1; }
 
 build() {
-  # The libraries under test are those that ship; Cargo adds what only the targets need.
-  cp Cargo.lock fuzz/Cargo.lock
+  # The libraries under test are those that ship; Cargo adds what only the targets need, which asks the index once.
+  [ fuzz/Cargo.lock -nt Cargo.lock ] || cp Cargo.lock fuzz/Cargo.lock
   cargo fuzz build --target-dir "$target_dir/$1" --sanitizer "$2" >"$scratch/build" 2>&1 || {
     cat "$scratch/build" >&2
     die "the targets could not be built"
@@ -58,13 +58,12 @@ long() {
   shift
   # AddressSanitizer needs a flag that stable compilers have, but hide.
   export RUSTC_BOOTSTRAP=1
-  if command -v clang >/dev/null && command -v clang++ >/dev/null; then
-    # For the target only: build scripts are not instrumented.
-    export TARGET_CC=clang TARGET_CXX=clang++
-    export TARGET_CFLAGS="-fsanitize=address,fuzzer-no-link" TARGET_CXXFLAGS="-fsanitize=address,fuzzer-no-link"
-  else
-    printf 'fuzz: clang is missing: the C and C++ codecs are not instrumented (Debian: apt-get install clang libclang-rt-dev)\n'
-  fi
+  command -v clang >/dev/null && command -v clang++ >/dev/null ||
+    die "clang is missing (Debian: apt-get install clang libclang-rt-dev; scripts/setup.sh fuzz does)"
+  local triple=${host//-/_}
+  local flags="-fsanitize=address,fuzzer-no-link -fsanitize-ignorelist=$root/fuzz/uninstrumented.txt"
+  flags+=" -fsanitize-coverage-ignorelist=$root/fuzz/uninstrumented.txt"
+  export "CC_$triple=clang" "CXX_$triple=clang++" "CFLAGS_$triple=$flags" "CXXFLAGS_$triple=$flags"
   # Codecs give memory back when the process ends; leaks are looked for elsewhere, by watching it grow.
   export ASAN_OPTIONS=detect_leaks=0${ASAN_OPTIONS:+:$ASAN_OPTIONS}
   build fuzz-long address

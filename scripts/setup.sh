@@ -3,7 +3,7 @@
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
 #   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, the tests' Python packages and cargo-fuzz (make test)
-#   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang where it may be installed (make fuzz)
+#   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #
 # Python packages are pinned in scripts/requirements-*.txt; the shared library is checked by sha256, before and after
 # it is unpacked. Debian packages are installed only when the command they bring is missing. A broker of your own, named
@@ -143,11 +143,8 @@ cargo_fuzz() {
   }
 }
 
-# Wanted, not needed: without clang only the Rust code is fuzzed with AddressSanitizer.
 sanitizers() {
-  has clang++ && return
-  { [ "$(id -u)" = 0 ] && install_debian clang libclang-rt-dev; } ||
-    say "clang is missing: the C and C++ codecs will be fuzzed without AddressSanitizer (Debian: apt-get install clang libclang-rt-dev)"
+  has clang++ || install_debian clang libclang-rt-dev || die "clang is missing (Debian: apt-get install clang libclang-rt-dev)"
 }
 
 case ${1:-} in
