@@ -274,6 +274,24 @@ def single_frame_series():
     CASES[-1]["tolerance"] = 1e-3
 
 
+def uneven():
+    """Planes as uneven as the default tolerance allows: NumPy takes values where the planes are."""
+    heights = np.array([0.0, 1.0, 2.04, 3.0, 4.03, 5.0])
+    block = scene(6, 8, 10)
+    series("uneven", block, [np.array([0, 0, 7.0 + height]) for height in heights], AXIAL, [1.0, 1.0])
+    for code in ["SPL", "IPL"]:
+        wanted = spec(9, 8, 10, orientation=code, spacing_mm=[0.7, 1.0, 1.0], pad=-3000.0)
+        columns = block[::-1] if code == "IPL" else block
+        places = heights[-1] - heights[::-1] if code == "IPL" else heights
+        steps = 0.7 * np.arange(9)
+        array = np.apply_along_axis(lambda column: np.interp(steps, places, column), 0, columns.astype(float))
+        array[steps > 5.5] = -3000.0
+        name = f"uneven_{code.lower()}"
+        array.astype("<f4").tofile(OUT / f"{name}.f32")
+        tensors = [{"file": f"{name}.f32", "shape": [1, 9, 8, 10]}]
+        CASES.append({"name": name, "folder": "uneven", "input": wanted, "tensors": tensors})
+
+
 def several_volumes():
     blocks = [scene(5, 12, 14, 0, 900) for _ in range(2)]
     places = positions([0.0, 0.0, 0.0], AXIAL, 3.0, 5)
@@ -460,6 +478,7 @@ def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     single_frame_series()
+    uneven()
     several_volumes()
     multi_frame()
     irregular()
