@@ -474,6 +474,15 @@ def irregular():
     refuse("colour", "colour", wanted, "photometric-unsupported", "a volume of RGB images")
 
 
+def beyond_oblique():
+    """More than 45 degrees off every axis but one: which axis chooses first makes a difference."""
+    row = np.array([-0.578, 0.609, -0.544])
+    column = np.cross([-0.609, 0.122, 0.784], row)
+    axes = [row / np.linalg.norm(row), column / np.linalg.norm(column)]
+    series("beyond", scene(5, 10, 12), positions([10.0, 20.0, 30.0], axes, 2.0, 5), axes, [1.0, 1.0])
+    accept("beyond_oblique", "beyond", spec(5, 10, 12, orientation="SPL"))
+
+
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
@@ -482,6 +491,7 @@ def main():
     several_volumes()
     multi_frame()
     irregular()
+    beyond_oblique()
     versions = {"SimpleITK": sitk.Version.VersionString(), "numpy": np.__version__}
     text = json.dumps({"made_with": versions, "cases": CASES}, indent=1)
     (OUT / "manifest.json").write_text(text + "\n")
