@@ -274,6 +274,24 @@ def single_frame_series():
     CASES[-1]["tolerance"] = 1e-3
 
 
+def uneven():
+    """Planes as uneven as the default tolerance allows: NumPy takes values where the planes are."""
+    heights = np.array([0.0, 1.0, 2.04, 3.0, 4.03, 5.0])
+    block = scene(6, 8, 10)
+    series("uneven", block, [np.array([0, 0, 7.0 + height]) for height in heights], AXIAL, [1.0, 1.0])
+    for code in ["SPL", "IPL"]:
+        wanted = spec(9, 8, 10, orientation=code, spacing_mm=[0.7, 1.0, 1.0], pad=-3000.0)
+        columns = block[::-1] if code == "IPL" else block
+        places = heights[-1] - heights[::-1] if code == "IPL" else heights
+        steps = 0.7 * np.arange(9)
+        array = np.apply_along_axis(lambda column: np.interp(steps, places, column), 0, columns.astype(float))
+        array[steps > 5.5] = -3000.0
+        name = f"uneven_{code.lower()}"
+        array.astype("<f4").tofile(OUT / f"{name}.f32")
+        tensors = [{"file": f"{name}.f32", "shape": [1, 9, 8, 10]}]
+        CASES.append({"name": name, "folder": "uneven", "input": wanted, "tensors": tensors})
+
+
 def several_volumes():
     blocks = [scene(5, 12, 14, 0, 900) for _ in range(2)]
     places = positions([0.0, 0.0, 0.0], AXIAL, 3.0, 5)
@@ -456,13 +474,24 @@ def irregular():
     refuse("colour", "colour", wanted, "photometric-unsupported", "a volume of RGB images")
 
 
+def beyond_oblique():
+    """More than 45 degrees off every axis but one: which axis chooses first makes a difference."""
+    row = np.array([-0.578, 0.609, -0.544])
+    column = np.cross([-0.609, 0.122, 0.784], row)
+    axes = [row / np.linalg.norm(row), column / np.linalg.norm(column)]
+    series("beyond", scene(5, 10, 12), positions([10.0, 20.0, 30.0], axes, 2.0, 5), axes, [1.0, 1.0])
+    accept("beyond_oblique", "beyond", spec(5, 10, 12, orientation="SPL"))
+
+
 def main():
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
     single_frame_series()
+    uneven()
     several_volumes()
     multi_frame()
     irregular()
+    beyond_oblique()
     versions = {"SimpleITK": sitk.Version.VersionString(), "numpy": np.__version__}
     text = json.dumps({"made_with": versions, "cases": CASES}, indent=1)
     (OUT / "manifest.json").write_text(text + "\n")

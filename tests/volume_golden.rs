@@ -189,6 +189,20 @@ fn what_is_irregular_is_refused_with_its_figure() {
     }
 }
 
+#[test]
+fn offsets_and_coordinates_of_a_dose_are_the_same_places() {
+    let places = |name: &str| {
+        let found = slices(&files(&folder().join(name))[0], 0).unwrap();
+        let positions = found.iter().map(|slice| slice.geometry.position);
+        positions.collect::<Vec<_>>()
+    };
+    let expected: Vec<[f64; 3]> = (0..6)
+        .map(|k| [-9.0, -9.0, -30.0 + 3.0 * f64::from(k)])
+        .collect();
+    assert_eq!(places("dose"), expected);
+    assert_eq!(places("dose_absolute"), expected);
+}
+
 #[tokio::test]
 async fn a_model_of_volumes_answers_as_in_python() {
     let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models");

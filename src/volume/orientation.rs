@@ -1,7 +1,7 @@
 //! Which axis of the acquisition becomes which axis of the tensor: permutation and flips only.
 //!
-//! The assignment is nibabel's `io_orientation`: columns, rows and planes in turn take the patient
-//! axis they are closest to among those left. So the result is that of `as_closest_canonical`,
+//! The assignment is nibabel's `io_orientation`: columns, rows and planes, the one that is closest to
+//! an axis of the patient first, take the closest axis among those left. So the result is that of `as_closest_canonical`,
 //! MONAI's `Orientation` and ITK's `OrientImageFilter`, and no value is interpolated.
 
 use super::geometry::{Geometry, Vector};
@@ -67,7 +67,15 @@ pub(super) fn axes(
 fn closest(directions: [Vector; 3]) -> [usize; 3] {
     let mut taken = [false; 3];
     let mut closest = [0; 3];
-    for own in [2, 1, 0] {
+    let strength = |own: &usize| {
+        directions[*own]
+            .iter()
+            .fold(0.0, |most: f64, part| most.max(part.abs()))
+    };
+    // Stable: of equals columns come before rows, and rows before planes.
+    let mut order = [2, 1, 0];
+    order.sort_by(|a, b| strength(b).total_cmp(&strength(a)));
+    for own in order {
         let size = |axis: &usize| directions[own][*axis].abs();
         let free = (0..3).filter(|axis| !taken[*axis]);
         // Of equals the first, as NumPy's argmax.
@@ -121,6 +129,15 @@ mod tests {
             [2, 0, 1],
             [true, true, false],
         );
+    }
+
+    #[test]
+    fn beyond_forty_five_degrees_the_strongest_axis_chooses_first() {
+        // By nibabel 5.4.2 (io_orientation) and SimpleITK 2.5 (DICOMOrientImageFilter): RAS.
+        let row = [-0.578, 0.609, -0.544];
+        let column = [-0.543, -0.784, -0.301];
+        let normal = [-0.609, 0.122, 0.784];
+        assert_eq!(closest([normal, column, row]), [2, 1, 0]);
     }
 
     #[test]
