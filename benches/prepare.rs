@@ -129,12 +129,14 @@ impl Case {
         }
     }
 
-    /// A bare data set in explicit VR little endian, with smooth content and some noise.
+    /// A file in explicit VR little endian, with smooth content and some noise.
     fn file(&self) -> Vec<u8> {
         let colour = self.photometric != "MONOCHROME2";
         let allocated: u16 = if self.bits > 8 { 16 } else { 8 };
         let short = |v: u16| v.to_le_bytes().to_vec();
-        let mut out = Vec::new();
+        let mut out = vec![0; 128];
+        out.extend(b"DICM\x02\0\0\0UL\x04\0\x1C\0\0\0");
+        out.extend(b"\x02\0\x10\0UI\x14\x001.2.840.10008.1.2.1\0");
         let mut put = |element: u16, vr: &[u8; 2], value: Vec<u8>| {
             out.extend(0x0028u16.to_le_bytes());
             out.extend(element.to_le_bytes());
