@@ -30,9 +30,12 @@ check: ## formatting and lints, as CI runs them
 run: .deps/onnxruntime/lib/libonnxruntime.so ## run the gateway with config/gateway.toml
 	cargo run --release --bin pacs-gateway -- serve
 
-bench: setup ## measure against real peers in one run; prints tables with ratios
+bench: ## measure against real peers in one run; prints tables with ratios
+	scripts/setup.sh bench
 	cargo build --release --bin pacs-gateway
 	.deps/venv/bin/python benches/run.py $(TARGET)/release/pacs-gateway
+	.deps/bench-venv/bin/python benches/codecs.py
+	cargo bench --quiet --bench prepare
 
 setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK and the tests' Python packages
 	scripts/setup.sh test

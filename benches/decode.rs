@@ -5,12 +5,14 @@
 //! the way from the path to the stored values of all frames, on one thread, again and again.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::fs;
+mod support;
+
 use std::hint::black_box;
 use std::path::Path;
 
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
 use pacs_gateway::pixel::{Frames, Limits, Refusal};
+use support::processor_seconds;
 
 /// A file is decoded until it has taken this much of the processor.
 const ENOUGH_SECONDS: f64 = 0.3;
@@ -37,14 +39,6 @@ fn measure(path: &Path) -> Result<f64, Refusal> {
             return Ok(spent / count as f64);
         }
     }
-}
-
-/// What this thread has had of the processor. Other work on the machine does not count, which the
-/// clock on the wall cannot say.
-fn processor_seconds() -> f64 {
-    let text = fs::read_to_string("/proc/thread-self/schedstat").expect("Linux");
-    let nanoseconds = text.split(' ').next().unwrap().parse::<u64>().unwrap();
-    nanoseconds as f64 * 1e-9
 }
 
 /// Decodes all frames and counts them.

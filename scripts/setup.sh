@@ -4,6 +4,7 @@
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
 #   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, the tests' Python packages and cargo-fuzz (make test)
 #   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
+#   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
 #
 # Python packages are pinned in scripts/requirements-*.txt; the shared library is checked by sha256, before and after
 # it is unpacked. Debian packages are installed only when the command they bring is missing. A broker of your own, named
@@ -116,20 +117,21 @@ peers() {
     die "the tests need ${missing[*]}, and apt-get is absent or may not be used here; install them and run this again"
 }
 
-# The stamp holds what the packages were made from, so that a change of pins or of Python makes them again.
-test_packages() {
-  local venv=$deps/venv requirements=$root/scripts/requirements-test.txt stamp
+# packages NAME FOLDER: the packages of scripts/requirements-NAME.txt in a virtual environment of their own. The stamp
+# holds what they were made from, so that a change of pins or of Python makes them again.
+packages() {
+  local name=$1 venv=$deps/$2 requirements=$root/scripts/requirements-$1.txt stamp
   stamp="$(sha256 "$requirements") $(python3 -c 'import sys; print(*sys.version_info[:2], sys.executable)')"
   if [ -x "$venv/bin/python" ] && [ "$(cat "$venv/stamp" 2>/dev/null)" = "$stamp" ]; then
     return
   fi
-  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "the tests need Python 3.11 or newer"
-  say "installing the tests' Python packages into .deps/venv"
+  python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || die "Python 3.11 or newer is needed"
+  say "installing the Python packages for $name into .deps/$2"
   rm -rf "$venv"
   # Without pip inside: Debian leaves ensurepip out of python3, and the outer pip can install for it.
   python3 -m venv --without-pip "$venv" || die "python3 cannot make a virtual environment (Debian: apt-get install python3-venv)"
   pip --python "$venv/bin/python" install --quiet --only-binary=:all: -r "$requirements" ||
-    die "could not install scripts/requirements-test.txt; see pip's words above"
+    die "could not install scripts/requirements-$name.txt; see pip's words above"
   printf '%s' "$stamp" >"$venv/stamp"
 }
 
@@ -149,8 +151,9 @@ sanitizers() {
 
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; test_packages; cargo_fuzz ;;
+  test) onnxruntime; build_tools; peers; packages test venv; cargo_fuzz ;;
   fuzz) build_tools; cargo_fuzz; sanitizers ;;
-  *) die "usage: scripts/setup.sh runtime|test|fuzz" ;;
+  bench) onnxruntime; build_tools; peers; packages test venv; packages bench bench-venv ;;
+  *) die "usage: scripts/setup.sh runtime|test|fuzz|bench" ;;
 esac
 say "$1: ready"

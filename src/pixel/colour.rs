@@ -8,38 +8,68 @@ use super::stored::each;
 use super::{Image, Photometric, Refusal, Samples};
 use crate::dicom::dataset::DataSet;
 
-/// RGB samples of a frame, interleaved, and the value that is full intensity.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Rgb {
-    /// Rows × columns × 3, from 0 to `maximum`.
-    pub values: Vec<f32>,
-    /// 255 or 65535 and the like.
-    pub maximum: f32,
+/// What full intensity becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// 255, 65535 and the like: the samples are what they are.
+    Samples,
+    /// 1.
+    Unit,
 }
 
-/// Converts a colour or palette frame.
+impl Scale {
+    fn divisor(self, maximum: f32) -> f32 {
+        match self {
+            Self::Samples => 1.0,
+            Self::Unit => maximum,
+        }
+    }
+
+    /// What each byte becomes.
+    fn of_bytes(self) -> [f32; 256] {
+        let divisor = self.divisor(255.0);
+        let mut value = -1.0;
+        [(); 256].map(|()| {
+            value += 1.0;
+            value / divisor
+        })
+    }
+}
+
+/// Converts a colour or palette frame to RGB values, interleaved: rows × columns × 3.
 ///
 /// # Errors
 /// `photometric-unsupported` for YBR of other than 8 bits and signed colour, `lut-invalid` for a
 /// palette that is absent or damaged.
 #[allow(clippy::unnecessary_cast)] // the same line serves every sample type
-pub fn to_rgb(image: &Image, data_set: &DataSet, bits_stored: u32) -> Result<Rgb, Refusal> {
+pub fn to_rgb(
+    image: &Image,
+    data_set: &DataSet,
+    bits_stored: u32,
+    scale: Scale,
+) -> Result<Vec<f32>, Refusal> {
     match (image.photometric, &image.data) {
-        (Photometric::PaletteColor, samples) => palette(samples, data_set),
-        (Photometric::Rgb, Samples::U8(_) | Samples::U16(_) | Samples::U32(_)) => Ok(Rgb {
-            values: each!(&image.data, values => values.iter().map(|v| *v as f32).collect()),
-            maximum: (2f64.powi(i32::try_from(bits_stored).unwrap_or(32)) - 1.0) as f32,
-        }),
-        (Photometric::YbrFull | Photometric::YbrFull422, Samples::U8(values)) => Ok(Rgb {
-            values: values
-                .as_chunks::<3>()
-                .0
-                .iter()
-                .flat_map(|pixel| ybr_full(*pixel))
-                .map(f32::from)
-                .collect(),
-            maximum: 255.0,
-        }),
+        (Photometric::PaletteColor, samples) => palette(samples, data_set, scale),
+        (Photometric::Rgb, Samples::U8(values)) if bits_stored == 8 => {
+            let bytes = scale.of_bytes();
+            Ok(values.iter().map(|v| bytes[usize::from(*v)]).collect())
+        }
+        (Photometric::Rgb, Samples::U8(_) | Samples::U16(_) | Samples::U32(_)) => {
+            let bits = i32::try_from(bits_stored).unwrap_or(32);
+            let divisor = scale.divisor((2f64.powi(bits) - 1.0) as f32);
+            Ok(each!(&image.data, values => {
+                values.iter().map(|v| *v as f32 / divisor).collect()
+            }))
+        }
+        (Photometric::YbrFull | Photometric::YbrFull422, Samples::U8(values)) => {
+            let bytes = scale.of_bytes();
+            let mut out = vec![0.0; values.len()];
+            let pixels = values.as_chunks::<3>().0;
+            for (to, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+                *to = ybr_full(*pixel).map(|v| bytes[usize::from(v)]);
+            }
+            Ok(out)
+        }
         (photometric, _) => Err(Refusal::new(
             "photometric-unsupported",
             format!(
@@ -64,7 +94,7 @@ fn ybr_full([y, cb, cr]: [u8; 3]) -> [u8; 3] {
 }
 
 #[allow(clippy::unnecessary_cast)] // the same line serves every sample type
-fn palette(samples: &Samples, data_set: &DataSet) -> Result<Rgb, Refusal> {
+fn palette(samples: &Samples, data_set: &DataSet, scale: Scale) -> Result<Vec<f32>, Refusal> {
     let signed = matches!(samples, Samples::I8(_) | Samples::I16(_) | Samples::I32(_));
     let table = |descriptor, data, segmented| {
         if data_set.get(segmented).is_some() {
@@ -97,11 +127,9 @@ fn palette(samples: &Samples, data_set: &DataSet) -> Result<Rgb, Refusal> {
             "palette tables of different depth",
         ));
     }
-    let rgb = |v: i64| [red.get(v), green.get(v), blue.get(v)].map(f32::from);
-    Ok(Rgb {
-        values: each!(samples, values => values.iter().flat_map(|v| rgb(*v as i64)).collect()),
-        maximum: red.maximum(),
-    })
+    let divisor = scale.divisor(red.maximum());
+    let rgb = |v: i64| [red.get(v), green.get(v), blue.get(v)].map(|v| f32::from(v) / divisor);
+    Ok(each!(samples, values => values.iter().flat_map(|v| rgb(*v as i64)).collect()))
 }
 
 #[cfg(test)]

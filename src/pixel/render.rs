@@ -2,7 +2,7 @@
 
 use dicom::dictionary_std::tags;
 
-use super::colour::{Rgb, to_rgb};
+use super::colour::{Scale, to_rgb};
 use super::modality::Modality;
 use super::transform::Transform;
 use super::voi::{Function, Voi};
@@ -65,16 +65,11 @@ pub fn render(
         (1, transform.apply(&image.data)?)
     } else {
         frames.check_colour(index)?;
-        let Rgb {
-            mut values,
-            maximum,
-        } = to_rgb(&image, data_set, layout.bits_stored)?;
-        if matches!(space, ValueSpace::Voi | ValueSpace::Presentation) {
-            for value in &mut values {
-                *value /= maximum;
-            }
-        }
-        (3, values)
+        let scale = match space {
+            ValueSpace::Stored | ValueSpace::Modality => Scale::Samples,
+            ValueSpace::Voi | ValueSpace::Presentation => Scale::Unit,
+        };
+        (3, to_rgb(&image, data_set, layout.bits_stored, scale)?)
     };
     Ok(Grid {
         rows: image.rows,
