@@ -3,6 +3,8 @@
 //! CharLS returns the components of separate scans as planes and says so nowhere; the interleave
 //! mode is therefore read from the stream here.
 
+use std::borrow::Cow;
+
 use charls::CharLS;
 
 use super::{Cells, Decoded, Header, broken};
@@ -12,7 +14,9 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
     let (header, planar) = parse(bytes)?;
     header.check(layout)?;
     let precision = header.precision;
-    let bytes = CharLS::default().decode(bytes).map_err(broken)?;
+    let bytes = CharLS::default()
+        .decode(&terminated(bytes))
+        .map_err(broken)?;
     let cells = if precision <= 8 {
         Cells::U8(bytes)
     } else {
@@ -31,6 +35,17 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Decoded, Refusal> 
             other => other,
         },
     })
+}
+
+/// The stream with an end marker behind it. CharLS 2.4.5 stops at a marker, but does not notice that
+/// it has run past the last byte, and then counts zeros for minutes.
+fn terminated(bytes: &[u8]) -> Cow<'_, [u8]> {
+    const END: [u8; 2] = [0xFF, 0xD9];
+    let padding = bytes.iter().rev().take_while(|b| **b == 0).count();
+    if bytes[..bytes.len() - padding].ends_with(&END) {
+        return Cow::Borrowed(bytes);
+    }
+    Cow::Owned([bytes, &END].concat())
 }
 
 /// Reads the frame header (SOF55) and the interleave mode of the first scan.
@@ -82,6 +97,14 @@ fn parse(bytes: &[u8]) -> Result<(Header, bool), Refusal> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_stream_always_ends_in_its_marker() {
+        assert_eq!(*terminated(b"ab\xFF\xD9"), *b"ab\xFF\xD9");
+        assert_eq!(*terminated(b"ab\xFF\xD9\0"), *b"ab\xFF\xD9\0");
+        assert_eq!(*terminated(b"ab\0"), *b"ab\0\xFF\xD9");
+        assert_eq!(*terminated(b"\0"), *b"\0\xFF\xD9");
+    }
 
     #[test]
     fn the_interleave_mode_comes_from_the_scan() {
