@@ -126,7 +126,10 @@ async fn series(
             for entry in &series.entries {
                 traces.entry(entry.id).or_default().refusal = Some(refusal.code);
             }
-            series.no = Some(No::Outside(refusal));
+            series.no = Some(match refusal.code {
+                "too-large" => No::Failed(refusal),
+                _ => No::Outside(refusal),
+            });
             return series;
         }
     };

@@ -136,11 +136,12 @@ fn parse(bytes: &[u8]) -> Result<Stream, Refusal> {
     let mut rebuilt = Vec::with_capacity(bytes.len() + NO_TRANSFORM.len());
     rebuilt.extend([0xFF, SOI]);
     let mut frame: Option<(Header, Process, bool)> = None;
-    let mut coded = 0;
+    let (mut coded, mut scanned, mut ended) = (0, 0, false);
     let mut at = 2;
     loop {
         let marker = next_marker(bytes, &mut at)?;
         if marker == EOI {
+            ended = true;
             break;
         }
         if matches!(marker, 0x01 | 0xD0..=0xD7) {
@@ -168,6 +169,9 @@ fn parse(bytes: &[u8]) -> Result<Stream, Refusal> {
                 if *process == Process::Sequential {
                     fix_scan(&mut scan)?;
                 }
+                scanned += scan
+                    .first()
+                    .map_or(0, |components| usize::from(*components));
                 copy(&mut rebuilt, SOS, &scan);
                 let end = entropy_end(bytes, at);
                 let data = bytes.get(at..end).unwrap_or(&[]);
@@ -194,6 +198,11 @@ fn parse(bytes: &[u8]) -> Result<Stream, Refusal> {
     let Some((header, process, subsampled)) = frame else {
         return Err(broken("no frame header"));
     };
+    // Whole scans may be missing, which no decoder would notice: each component has one, and of
+    // progressive ones only the end marker says that there are no more.
+    if scanned < header.components || (process == Process::Progressive && !ended) {
+        return Err(broken("it ends before the image does"));
+    }
     Ok(Stream {
         header,
         process,
