@@ -39,7 +39,7 @@ impl Scale {
 /// Converts a colour or palette frame to RGB values, interleaved: rows × columns × 3.
 ///
 /// # Errors
-/// `photometric-unsupported` for YBR of other than 8 bits and signed colour, `lut-invalid` for a
+/// `photometric-unsupported` for signed colour and YBR of 32 bits, `lut-invalid` for a
 /// palette that is absent or damaged.
 #[allow(clippy::unnecessary_cast)] // the same line serves every sample type
 pub fn to_rgb(
@@ -70,6 +70,22 @@ pub fn to_rgb(
             }
             Ok(out)
         }
+        (Photometric::YbrFull | Photometric::YbrFull422, Samples::U16(values)) => {
+            let full = f64::from(bits_stored).exp2() - 1.0;
+            let centre = f64::from(bits_stored - 1).exp2();
+            Ok(ybr_to_rgb(values, scale, full, |[y, cb, cr]| {
+                [y, cb - centre, cr - centre]
+            }))
+        }
+        (Photometric::YbrPartial422 | Photometric::YbrPartial420, Samples::U8(values))
+            if bits_stored == 8 =>
+        {
+            // Luminance takes 219 of 255 steps from 16 on, colour 224 of 255 around 128.
+            Ok(ybr_to_rgb(values, scale, 255.0, |[y, cb, cr]| {
+                let colour = |v| (v - 128.0) * (255.0 / 224.0);
+                [(y - 16.0) * (255.0 / 219.0), colour(cb), colour(cr)]
+            }))
+        }
         (photometric, _) => Err(Refusal::new(
             "photometric-unsupported",
             format!(
@@ -83,14 +99,35 @@ pub fn to_rgb(
 
 /// The inverse of the equations in PS3.3 C.7.6.3.1.2, rounded to the nearest integer.
 fn ybr_full([y, cb, cr]: [u8; 3]) -> [u8; 3] {
-    let (y, cb, cr) = (f64::from(y), f64::from(cb) - 128.0, f64::from(cr) - 128.0);
+    let (cb, cr) = (f64::from(cb) - 128.0, f64::from(cr) - 128.0);
+    // The cast cuts the fraction off and saturates at both ends.
+    rgb([f64::from(y), cb, cr]).map(|v| (v + 0.5) as u8)
+}
+
+/// The same for other ranges: `centred` gives luminance from 0 to `full` and colour around 0.
+fn ybr_to_rgb<T: Copy + Into<f64>>(
+    values: &[T],
+    scale: Scale,
+    full: f64,
+    centred: impl Fn([f64; 3]) -> [f64; 3],
+) -> Vec<f32> {
+    let divisor = scale.divisor(full as f32);
+    let mut out = vec![0.0; values.len()];
+    let pixels = values.as_chunks::<3>().0;
+    for (to, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(pixels) {
+        *to = rgb(centred(pixel.map(Into::into)))
+            .map(|v| (v + 0.5).floor().clamp(0.0, full) as f32 / divisor);
+    }
+    out
+}
+
+/// ITU-R BT.601, which the standard rounds to four digits, exactly.
+fn rgb([y, cb, cr]: [f64; 3]) -> [f64; 3] {
     [
         y + 1.402 * cr,
         y - 0.114 * 1.772 / 0.587 * cb - 0.299 * 1.402 / 0.587 * cr,
         y + 1.772 * cb,
     ]
-    // The cast cuts the fraction off and saturates at both ends.
-    .map(|v| (v + 0.5) as u8)
 }
 
 #[allow(clippy::unnecessary_cast)] // the same line serves every sample type
@@ -136,6 +173,43 @@ fn palette(samples: &Samples, data_set: &DataSet, scale: Scale) -> Result<Vec<f3
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+
+    fn show(photometric: Photometric, data: Samples, bits: u32) -> Vec<f32> {
+        let image = Image {
+            rows: 1,
+            columns: data.len() / 3,
+            samples_per_pixel: 3,
+            frames: 1,
+            photometric,
+            data,
+        };
+        to_rgb(&image, &DataSet::default(), bits, Scale::Samples).unwrap()
+    }
+
+    /// Expected: NumPy's inverse of the standard's four-digit matrices, rounded and clipped.
+    #[test]
+    fn partial_range_and_sixteen_bits_follow_the_standards_matrices() {
+        let partial = Samples::U8(vec![
+            16, 128, 128, 235, 128, 128, 82, 90, 240, 126, 128, 128, 100, 150, 60,
+        ]);
+        assert_eq!(
+            show(Photometric::YbrPartial422, partial, 8),
+            [
+                0., 0., 0., 255., 255., 255., 255., 1., 0., 128., 128., 128., 0., 144., 142.
+            ]
+        );
+        let wide = Samples::U16(vec![
+            19661, 32768, 32768, 30000, 20000, 50000, 4000, 33000, 32000,
+        ]);
+        let found = show(Photometric::YbrFull, wide, 16);
+        let expected = [
+            19661., 19661., 19661., 54159.52, 22088.2, 7373.06, 2923.27, 4468.6, 4411.2,
+        ];
+        for (found, expected) in found.iter().zip(expected) {
+            // Four digits of a coefficient are worth this much at 16 bits.
+            assert!((found - expected).abs() < 4.0, "{found} {expected}");
+        }
+    }
 
     #[test]
     fn ybr_of_grey_and_of_the_primaries_comes_back() {
