@@ -31,13 +31,17 @@ fn check(bytes: Vec<u8>, window: Option<Window>, spec: &ImageSpec) {
     };
     let layout = *frames.layout();
     for index in 0..frames.count() {
-        for space in [ValueSpace::Stored, ValueSpace::Modality, ValueSpace::Voi] {
+        for space in [
+            ValueSpace::Stored,
+            ValueSpace::Modality,
+            ValueSpace::Voi,
+            ValueSpace::Presentation,
+        ] {
             match render(&frames, index, space, window) {
                 Ok(grid) => {
                     let size = layout.rows * layout.columns * grid.channels;
                     assert_eq!(grid.values.len(), size);
-                    let shown = space == ValueSpace::Voi
-                        || window.is_some() && layout.photometric.is_monochrome();
+                    let shown = matches!(space, ValueSpace::Voi | ValueSpace::Presentation);
                     for value in grid.values {
                         assert!(value.is_finite(), "{value} in {space:?}");
                         assert!(
@@ -284,7 +288,12 @@ fn spec(u: &mut Unstructured<'_>) -> Result<ImageSpec> {
         rows: side(u)?,
         columns: side(u)?,
         channels,
-        value: *u.choose(&[ValueSpace::Stored, ValueSpace::Modality, ValueSpace::Voi])?,
+        value: *u.choose(&[
+            ValueSpace::Stored,
+            ValueSpace::Modality,
+            ValueSpace::Voi,
+            ValueSpace::Presentation,
+        ])?,
         window: window(u)?,
         fit: *u.choose(&[Fit::Stretch, Fit::Letterbox, Fit::Crop])?,
         interpolation: *u.choose(&[
