@@ -16,7 +16,7 @@ demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studie
 
 test: setup ## set up, then fuzz for a moment and run every test
 	scripts/fuzz.sh smoke
-	cargo test --all-targets --no-fail-fast
+	cargo test --lib --bins --tests --no-fail-fast
 
 fuzz: ## fuzz each target for ten minutes with AddressSanitizer
 	scripts/setup.sh fuzz

@@ -170,12 +170,16 @@ def storescp(work: Path, folders: list[Path]) -> tuple[float, float]:
     return elapsed, cpu
 
 
-def wait_for(condition, seconds: float = 120):
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def wait_for(condition, seconds: float = 120, every: float = 0.005):
     deadline = time.perf_counter() + seconds
     while not (answer := condition()):
         if time.perf_counter() > deadline:
             sys.exit("the gateway did not finish in time")
-        time.sleep(0.005)
+        time.sleep(every)
     return answer
 
 
@@ -251,7 +255,7 @@ def pipeline(binary: str, work: Path, count: int) -> None:
     gateway.stop()
     gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="0s", STUDY__CONCURRENCY="64")
     started = time.perf_counter()
-    wait_for(lambda: gateway.findings.exists() and gateway.findings.read_bytes().count(b"\n") >= count)
+    wait_for(lambda: lines(gateway.findings) >= count, every=0.05)
     elapsed = time.perf_counter() - started
     gateway.stop()
     options = onnxruntime.SessionOptions()
@@ -282,31 +286,20 @@ def pipeline(binary: str, work: Path, count: int) -> None:
     print(f"| gateway: read, decode, infer, message, ledger, file | {count / elapsed:.0f} | {count / elapsed / best:.2f} |")
 
 
-def isolation(binary: str, work: Path, count: int) -> None:
-    """What decoding in processes of its own costs: all values of each frame cross over and are hashed, the worst case."""
-    native = work / "isolation"
+def isolation(work: Path, count: int) -> None:
+    """What decoding in processes of its own costs; benches/workers.rs measures, the files are made here."""
+    native, compressed = work / "uncompressed", work / "JPEG-LS lossless"
     slices(native, count)
-    compressed = work / "isolation-jpegls"
     compressed.mkdir()
+    y, x = np.mgrid[0:512, 0:512]
     for file in sorted(native.iterdir()):
         ds = pydicom.dcmread(file)
-        y, x = np.mgrid[0:512, 0:512]
-        noise = ds.pixel_array % 32
-        ds.PixelData = (1000 + 900 * np.sin(x / 40) * np.cos(y / 30) + noise).astype(np.uint16).tobytes()
+        pixels = 1000 + 900 * np.sin(x / 40) * np.cos(y / 30) + ds.pixel_array % 32
+        ds.PixelData = pixels.astype(np.uint16).tobytes()
         ds.compress(JPEGLSLossless, encoding_plugin="pyjpegls")
         ds.save_as(compressed / file.name)
-    print(f"\n## Decoding 512x512 CT in processes of its own, against the same in one process ({count} files x 4, {os.cpu_count()} at a time)\n")
-    print("| syntax | one process frames/s | own processes frames/s | ratio |\n|---|---|---|---|")
-    for name, folder in ("uncompressed", native), ("JPEG-LS lossless", compressed):
-        rates = {"--in-process": [], None: []}
-        for _ in range(5):
-            for flag, seen in rates.items():
-                command = [binary, "decode", *([flag] if flag else []), *[str(folder)] * 4]
-                started = time.perf_counter()
-                subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-                seen.append(4 * count / (time.perf_counter() - started))
-        here, own = (float(np.median(rates[flag])) for flag in ("--in-process", None))
-        print(f"| {name} | {here:.0f} | {own:.0f} | {own / here:.2f} |")
+    print(f"\n## Decoding 512x512 CT in processes of its own, against the same in one process ({count} files)\n", flush=True)
+    subprocess.run(["cargo", "bench", "--quiet", "--bench", "workers", "--", str(native), str(compressed)], check=True, cwd=ROOT)
 
 
 def confirmed_study(gateway: Gateway, uid: str) -> dict | None:
@@ -349,7 +342,7 @@ def main() -> None:
         ingest(binary, work, 400 // scale)
         memory(binary, work, 3200 // scale)
         pipeline(binary, work, 1000 // scale)
-        isolation(binary, work, 400 // scale)
+        isolation(work, 400 // scale)
         latency(binary, work, 50 // scale)
 
 

@@ -11,6 +11,8 @@
 //!      ◀──reply: header, values────── only what a model sees crosses back, not the image
 //! ```
 //!
+//! - Uncompressed frames of ordinary size are copied, not decoded: the gateway does that by itself,
+//!   because passing them on would cost more than reading them.
 //! - A request is one frame and a worker does one at a time, so the frames of a study are decoded in
 //!   parallel by as many workers as are configured, and a slow frame delays nobody else's.
 //! - Values cross a socket pair once, straight from and into the vector they live in.
@@ -26,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::units::{ByteSize, HumanDuration};
 
-pub use pool::{Decoders, StartError};
+pub use pool::{Decoders, Source, StartError};
 pub use protocol::{Facts, Stage};
 pub use worker::{WorkerArgs, values, work};
 

@@ -13,9 +13,11 @@ use half::f16;
 use super::Config;
 use super::process::{Death, Worker};
 use super::protocol::{Facts, Job, Reply, Request, Stage};
+use super::worker::here;
 use crate::model::manifest::DType;
 use crate::model::selection::Condition;
 use crate::model::{ImageSpec, Tensor, TensorData};
+use crate::pixel::codec::is_plain;
 use crate::pixel::render::Grid;
 use crate::pixel::{Image, Photometric, Samples};
 use crate::refusal::Refusal;
@@ -29,6 +31,28 @@ const STARTS: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_s
 const MAX_STARTS: u32 = 8;
 /// Workers that may die of one frame.
 const MAX_DEATHS: u32 = 2;
+
+/// A larger file goes to a worker even when it is uncompressed, so that the memory for it is a
+/// worker's.
+const MAX_HERE: u64 = 16 << 20;
+
+/// A file, and what is known of it before it is opened.
+#[derive(Debug, Clone)]
+pub struct Source {
+    path: PathBuf,
+    /// Nothing has to be decoded, and there is not much of it.
+    plain: bool,
+}
+
+impl Source {
+    /// A Part 10 file of `bytes` in `transfer_syntax`.
+    pub fn new(path: PathBuf, transfer_syntax: &str, bytes: u64) -> Self {
+        Self {
+            path,
+            plain: is_plain(transfer_syntax) && bytes <= MAX_HERE,
+        }
+    }
+}
 
 /// The first worker does not start.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +134,7 @@ impl Decoders {
         self.pool.config.worker_count()
     }
 
-    /// Frame `frame` (from 0) of `file` as a model wants it, see [`crate::pixel::prepare`]; `None`
+    /// Frame `frame` (from 0) of `source` as a model wants it, see [`crate::pixel::prepare`]; `None`
     /// when `condition` does not hold for the file. Blocking.
     ///
     /// # Errors
@@ -118,13 +142,13 @@ impl Decoders {
     /// decoding it ends a worker.
     pub fn tensor(
         &self,
-        file: &Path,
+        source: &Source,
         frame: usize,
         spec: &ImageSpec,
         condition: Option<Condition>,
     ) -> Result<Option<(Facts, Tensor)>, Refusal> {
         let request = Request {
-            file: file.as_os_str().to_owned(),
+            file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Tensor(spec.clone()),
             condition,
@@ -134,7 +158,7 @@ impl Decoders {
             shape,
             values,
             ..
-        }) = self.pool.answer(&request)?
+        }) = self.answer(source, &request)?
         else {
             return Ok(None);
         };
@@ -149,18 +173,18 @@ impl Decoders {
         Ok(Some((facts, Tensor { shape, data })))
     }
 
-    /// Frame `frame` (from 0) of `file` as a plane of a volume, see [`crate::volume::plane`]. Blocking.
+    /// Frame `frame` (from 0) of `source` as a plane of a volume, see [`crate::volume::plane`]. Blocking.
     ///
     /// # Errors
     /// As [`Self::tensor`].
-    pub fn plane(&self, file: &Path, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
+    pub fn plane(&self, source: &Source, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
         let request = Request {
-            file: file.as_os_str().to_owned(),
+            file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Plane(spec.clone()),
             condition: None,
         };
-        let answer = self.pool.answer(&request)?.ok_or_else(nonsense)?;
+        let answer = self.answer(source, &request)?.ok_or_else(nonsense)?;
         match (<[usize; 3]>::try_from(answer.shape), answer.values) {
             (Ok([rows, columns, channels]), Samples::F32(values)) => Ok(Grid {
                 rows,
@@ -204,6 +228,17 @@ impl Decoders {
             data: answer.values,
         };
         Ok((answer.facts, image))
+    }
+}
+
+impl Decoders {
+    fn answer(&self, source: &Source, request: &Request) -> Result<Option<Answer>, Refusal> {
+        // Of a long multi-frame instance a worker reads the header once for many frames.
+        if source.plain && request.frame == 0 {
+            let (reply, values) = here(request)?;
+            return outcome(reply, values);
+        }
+        self.pool.answer(request)
     }
 }
 

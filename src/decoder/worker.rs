@@ -161,6 +161,18 @@ impl Server {
     }
 }
 
+/// Answers a request in this process.
+pub(super) fn here(request: &Request) -> Result<(Reply, Option<Samples>), Refusal> {
+    let file = DicomFile::read(&PathBuf::from(&request.file), &ReadLimits::default())?;
+    let condition = request.condition.as_ref();
+    if condition.is_some_and(|condition| !condition.holds(file.data_set())) {
+        return Ok((Reply::NotApplicable, None));
+    }
+    let frames = Frames::open(&file, &Limits::default())?;
+    let (reply, values) = answer(&frames, request, file.transfer_syntax())?;
+    Ok((reply, Some(values)))
+}
+
 fn answer(
     frames: &Frames<'_>,
     request: &Request,

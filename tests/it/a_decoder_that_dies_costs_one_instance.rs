@@ -36,7 +36,7 @@ fn signal(pid: u32, name: &str) {
 }
 
 fn send(gateway: &Gateway, study: &Study) -> Value {
-    let sent = RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]);
+    let sent = RawPeer::send(gateway.dicom_port, "CT1", &[&study.rle(1)]);
     assert_eq!(sent, [0]);
     gateway.wait_until_done(&[&study.uid]);
     gateway.messages_by_study()[&study.uid][0]["data"].clone()

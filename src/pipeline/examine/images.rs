@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::{Run, Trace, conclude, decode, infer, refused};
 use crate::clock::Timestamp;
+use crate::decoder::Source;
 use crate::findings::classification::Sample;
 use crate::findings::{Location, Outcome};
 use crate::model::ImageSpec;
@@ -191,7 +192,7 @@ async fn see(
     decoded: &mut Duration,
 ) -> Result<Option<Seen>, Refusal> {
     let slot = served.engine.slot().await.map_err(refused)?;
-    let path = pipeline.spool.path(entry.id);
+    let source = source(pipeline, entry);
     // The first frame decides for the instance.
     let condition = (frame == 0).then(|| Condition {
         applies_to: served.package.manifest.applies_to.clone(),
@@ -199,7 +200,7 @@ async fn see(
     });
     let (decoders, spec) = (pipeline.decoders.clone(), Arc::clone(spec));
     let (prepared, took) = decode(pipeline, move || {
-        decoders.tensor(&path, frame, &spec, condition)
+        decoders.tensor(&source, frame, &spec, condition)
     })
     .await?;
     let Some((facts, tensor)) = prepared else {
@@ -224,6 +225,15 @@ async fn see(
             }),
         },
     }))
+}
+
+/// Where the file of an instance is, and how it is written.
+pub(super) fn source(pipeline: &Pipeline, entry: &Entry) -> Source {
+    Source::new(
+        pipeline.spool.path(entry.id),
+        entry.arrival.transfer_syntax.as_str(),
+        entry.data_set_bytes,
+    )
 }
 
 /// What the spool knows of an instance without opening its file.

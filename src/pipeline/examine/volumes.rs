@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::images::known;
+use super::images::{known, source};
 use super::{Run, Trace, conclude, decode, infer, refused};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
@@ -191,9 +191,9 @@ async fn look(
         .iter()
         .zip(volume.planes())
         .map(|(entry, (_, frame))| {
-            let path = pipeline.spool.path(entry.id);
+            let source = source(pipeline, entry);
             let (decoders, plane, frame) = (pipeline.decoders.clone(), Arc::clone(&plane), *frame);
-            move || decoders.plane(&path, frame, &plane)
+            move || decoders.plane(&source, frame, &plane)
         });
     let decoded = in_order(pipeline, work).await;
     let now = Some(Timestamp::now());

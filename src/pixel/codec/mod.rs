@@ -196,6 +196,17 @@ pub fn supported() -> impl Iterator<Item = &'static str> {
     CODECS.iter().map(|(uid, _)| *uid)
 }
 
+/// Whether the pixels of a transfer syntax stand in the file as they are, so that reading them takes
+/// no codec and no more memory than they have.
+pub fn is_plain(transfer_syntax: &str) -> bool {
+    [
+        "1.2.840.10008.1.2",
+        "1.2.840.10008.1.2.1",
+        EXPLICIT_BIG_ENDIAN,
+    ]
+    .contains(&transfer_syntax)
+}
+
 /// Whether bytes begin a JPEG, JPEG-LS, JPEG 2000 or JPEG XL stream.
 pub(super) fn starts_stream(head: &[u8]) -> bool {
     head.starts_with(&[0xFF, 0xD8, 0xFF])

@@ -101,6 +101,28 @@ impl Study {
         self.instance(number, EXPLICIT, data_set)
     }
 
+    /// The `number`th image in RLE (PS3.5 Annex G), as literal runs: something to decode.
+    pub fn rle(&self, number: u16) -> Instance {
+        let pixels = noise(usize::from(self.side).pow(2), u64::from(number));
+        // The high bytes, then the low ones.
+        let segments: Vec<Vec<u8>> = [1, 0]
+            .map(|byte| {
+                let plane: Vec<u8> = pixels.iter().skip(byte).step_by(2).copied().collect();
+                let runs = plane.chunks(128);
+                runs.flat_map(|run| [&[(run.len() - 1) as u8], run].concat())
+                    .collect()
+            })
+            .into();
+        let mut frame = vec![0; 64];
+        frame[0] = 2;
+        frame[4] = 64;
+        let second = u32::try_from(64 + segments[0].len()).unwrap();
+        frame[8..12].copy_from_slice(&second.to_le_bytes());
+        frame.extend(segments.concat());
+        frame.resize(frame.len().next_multiple_of(2), 0);
+        self.compressed(number, "1.2.840.10008.1.2.5", &frame)
+    }
+
     /// An image in a compressed transfer syntax with one fragment.
     pub fn compressed(&self, number: u16, transfer_syntax: &str, fragment: &[u8]) -> Instance {
         let mut data_set = self.header(number);
