@@ -15,10 +15,8 @@ use rayon::prelude::*;
 
 use self::output::{Fault, Sink};
 use super::FAILED;
-use crate::decoder::{self, Decoders, Facts};
-use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::decoder::{self, Decoders};
 use crate::model::manifest::ValueSpace;
-use crate::pixel::{Frames, Image, Limits, Refusal};
 
 /// Arguments of `decode`.
 #[derive(Debug, Clone, Args)]
@@ -32,10 +30,6 @@ pub struct DecodeArgs {
     /// Directory for npy and png files; it is created when absent.
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
-    /// Decode in this process instead of in workers: to measure what the workers cost.
-    #[arg(long, hide = true)]
-    in_process: bool,
-
     /// Files, and directories to walk.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
@@ -86,21 +80,15 @@ pub fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
     for path in &args.paths {
         walk(path, Path::new(""), &mut files);
     }
-    let decoders = match args.in_process {
-        true => None,
-        false => Some(Decoders::start(
-            decoder::Config::default(),
-            Decoders::this_program(),
-            None,
-        )?),
-    };
+    let program = Decoders::this_program();
+    let decoders = Decoders::start(decoder::Config::default(), program, None)?;
     let mut failed = false;
     let mut stdout = std::io::stdout().lock();
     // Enough at a time to keep the processors busy and the output flowing.
     for some in files.chunks(rayon::current_num_threads() * 4) {
         let lines: Vec<_> = some
             .par_iter()
-            .map(|file| one(file, args, decoders.as_ref()))
+            .map(|file| one(file, args, &decoders))
             .collect();
         for (file, line) in some.iter().zip(lines) {
             let path = printable(&file.path);
@@ -174,43 +162,17 @@ enum Line {
 }
 
 /// Frames one at a time, so that a long multi-frame object costs the memory of one frame.
-fn one(job: &Job, args: &DecodeArgs, decoders: Option<&Decoders>) -> Result<Line, Fault> {
+fn one(job: &Job, args: &DecodeArgs, decoders: &Decoders) -> Result<Line, Fault> {
     let stage = args.stage.into();
-    let target = args.output.join(&job.output);
-    let Some(decoders) = decoders else {
-        let file = DicomFile::read(&job.path, &ReadLimits::default()).map_err(Refusal::from)?;
-        let frames = Frames::open(&file, &Limits::default())?;
-        let facts = Facts {
-            frames: frames.count(),
-            transfer_syntax: file.transfer_syntax().to_owned(),
-        };
-        return fill(args.format, target, &facts, |index| {
-            decoder::values(&frames, index, stage)
-        });
-    };
     let (facts, first) = decoders.frame(&job.path, 0, stage)?;
-    let mut first = Some(first);
-    fill(args.format, target, &facts, |index| match first.take() {
-        Some(first) => Ok(first),
-        None => Ok(decoders.frame(&job.path, index, stage)?.1),
-    })
-}
-
-fn fill(
-    format: Format,
-    target: PathBuf,
-    facts: &Facts,
-    mut frame: impl FnMut(usize) -> Result<Image, Refusal>,
-) -> Result<Line, Fault> {
-    let mut sink = Sink::new(format, target, facts.frames);
-    for index in 0..facts.frames {
-        if let Err(fault) = frame(index)
-            .map_err(Fault::from)
-            .and_then(|image| sink.add(&image))
-        {
-            sink.discard();
-            return Err(fault);
-        }
+    let mut sink = Sink::new(args.format, args.output.join(&job.output), facts.frames);
+    let mut added = sink.add(&first);
+    for index in 1..facts.frames {
+        added = added.and_then(|()| sink.add(&decoders.frame(&job.path, index, stage)?.1));
+    }
+    if let Err(fault) = added {
+        sink.discard();
+        return Err(fault);
     }
     sink.finish(&facts.transfer_syntax)
 }

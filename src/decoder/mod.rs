@@ -30,7 +30,7 @@ use crate::units::{ByteSize, HumanDuration};
 
 pub use pool::{Decoders, Source, StartError};
 pub use protocol::{Facts, Stage};
-pub use worker::{WorkerArgs, values, work};
+pub use worker::{WorkerArgs, work};
 
 /// The `[decode]` section.
 #[derive(Debug, Clone, Deserialize, Serialize)]

@@ -64,6 +64,7 @@ impl Worker {
         fcntl_add_seals(&words, SealFlags::GROW)?;
         let timeout = config.timeout.get().as_millis().to_string();
         let child = Command::new(program)
+            .arg0("pacs-gateway")
             .arg(COMMAND)
             .args(["--memory", &config.memory.bytes().to_string()])
             .args(["--timeout", &timeout])

@@ -111,8 +111,7 @@ impl Server {
         };
         let mut frames = None;
         loop {
-            let condition = request.condition.as_ref();
-            if condition.is_some_and(|condition| !condition.holds(file.data_set())) {
+            if !wanted(&request, &file) {
                 self.reply(&Reply::NotApplicable, None)?;
                 return self.next(None);
             }
@@ -164,13 +163,17 @@ impl Server {
 /// Answers a request in this process.
 pub(super) fn here(request: &Request) -> Result<(Reply, Option<Samples>), Refusal> {
     let file = DicomFile::read(&PathBuf::from(&request.file), &ReadLimits::default())?;
-    let condition = request.condition.as_ref();
-    if condition.is_some_and(|condition| !condition.holds(file.data_set())) {
+    if !wanted(request, &file) {
         return Ok((Reply::NotApplicable, None));
     }
     let frames = Frames::open(&file, &Limits::default())?;
     let (reply, values) = answer(&frames, request, file.transfer_syntax())?;
     Ok((reply, Some(values)))
+}
+
+fn wanted(request: &Request, file: &DicomFile) -> bool {
+    let condition = request.condition.as_ref();
+    condition.is_none_or(|condition| condition.holds(file.data_set()))
 }
 
 fn answer(
@@ -212,10 +215,7 @@ fn answer(
 }
 
 /// The values of frame `index` (from 0) at a stage.
-///
-/// # Errors
-/// A [`Refusal`] when they cannot be trusted.
-pub fn values(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refusal> {
+fn values(frames: &Frames<'_>, index: usize, stage: Stage) -> Result<Image, Refusal> {
     let space = match stage {
         Stage::Stored => return frames.decode(index),
         Stage::Rendered(space) => space,

@@ -73,7 +73,16 @@ pub(super) async fn run(
                 continue;
             };
             let (pipeline, served, spec) = (Arc::clone(pipeline), served.clone(), spec.clone());
-            tasks.spawn(async move { look(&pipeline, &served, &spec, &entry, index, frame).await });
+            tasks.spawn(async move {
+                let mut decoded = Duration::ZERO;
+                let seen = see(&pipeline, &served, &spec, &entry, frame, &mut decoded).await;
+                Looked {
+                    index,
+                    frame,
+                    seen,
+                    decoded,
+                }
+            });
         }
         match tasks.join_next().await {
             None => break,
@@ -163,24 +172,6 @@ fn note(
             instance.samples.insert(frame, seen.sample);
         }
     }
-}
-
-async fn look(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
-    spec: &Arc<ImageSpec>,
-    entry: &Entry,
-    index: usize,
-    frame: usize,
-) -> Looked {
-    let mut looked = Looked {
-        index,
-        frame,
-        seen: Ok(None),
-        decoded: Duration::ZERO,
-    };
-    looked.seen = see(pipeline, served, spec, entry, frame, &mut looked.decoded).await;
-    looked
 }
 
 async fn see(

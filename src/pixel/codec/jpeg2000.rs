@@ -27,9 +27,9 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout, limits: &Limits) -> Result<D
             format!("decoding this JPEG 2000 frame needs about {working} bytes"),
         ));
     }
-    // Without strict mode a cut stream decodes to a blurred image and no error.
-    let image =
-        Image::from_bytes_with(stream, DecodeParameters::new().strict(true)).map_err(broken)?;
+    // OpenJPEG refuses cut streams unless told otherwise. jpeg2k's feature `strict-mode` would also turn
+    // off its correction of a known encoder's tile-part count, which real files need.
+    let image = Image::from_bytes_with(stream, DecodeParameters::new()).map_err(broken)?;
     let components = image.components();
     if components.len() != layout.samples {
         return Err(mismatch(
