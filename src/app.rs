@@ -252,9 +252,9 @@ impl App {
                 provider,
                 labels: manifest
                     .output
-                    .labels
-                    .iter()
-                    .map(|label| label.label.clone())
+                    .labels()
+                    .into_iter()
+                    .map(|label| label.label.to_owned())
                     .collect(),
             }
         });

@@ -7,7 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
-use pacs_gateway::inference::{Config, Engine, Runtime};
+use pacs_gateway::inference::{Config, Engine, Runtime, Turn};
+use pacs_gateway::model::manifest::Priority;
 use pacs_gateway::model::{InputSpec, Manifest, Tensor, VolumeSpec, repository};
 use pacs_gateway::pixel::{Frames, Limits, Refusal};
 use pacs_gateway::volume::{PlaneSpec, arrange, plane, slices};
@@ -224,11 +225,17 @@ async fn a_model_of_volumes_answers_as_in_python() {
         let expected = fs::read_to_string(case.join("expected.json")).unwrap();
         let expected: Value = serde_json::from_str(&expected).unwrap();
         let tensor = tensors(&files(&case), &spec).unwrap().remove(0);
-        let slot = engine.slot().await.unwrap();
-        let answer = engine.infer(slot, tensor).await.unwrap();
-        for label in &package.manifest.output.labels {
-            let wanted = expected["probabilities"][&label.label].as_f64().unwrap();
-            let found = f64::from(answer.values[label.index]);
+        let turn = Turn {
+            priority: Priority::Routine,
+            modality: String::new(),
+            study: 0,
+        };
+        let slot = engine.slot(&turn).await.unwrap();
+        let answer = engine.infer(slot, vec![tensor]).await.unwrap();
+        let values = answer.outputs[0].to_f32();
+        for label in package.manifest.output.labels() {
+            let wanted = expected["probabilities"][label.label].as_f64().unwrap();
+            let found = f64::from(values[label.index]);
             let name = case.file_name().unwrap();
             assert!(
                 (found - wanted).abs() < 1e-5,

@@ -49,12 +49,8 @@ fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
         Ok((name, InputSpec::Features(features))) => format!("{name} {} features", features.len()),
         Err(reason) => reason,
     };
-    let labels: Vec<&str> = manifest
-        .output
-        .labels
-        .iter()
-        .map(|l| l.label.as_str())
-        .collect();
+    let labels = manifest.output.labels();
+    let labels: Vec<&str> = labels.iter().map(|label| label.label).collect();
     let conditions = [&applies.modality, &applies.body_part, &applies.view];
     let conditions: Vec<String> = conditions
         .iter()

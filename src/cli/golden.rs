@@ -10,7 +10,9 @@ use crate::app::load_models;
 use crate::config::Config;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features;
-use crate::findings::classification::{self, Sample};
+use crate::findings::{self, Said, Sample};
+use crate::inference::Turn;
+use crate::model::manifest::Priority;
 use crate::model::{InputSpec, Tensor, VolumeSpec};
 use crate::pipeline::Served;
 use crate::pixel;
@@ -56,21 +58,30 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
             .collect::<Result<Vec<_>, _>>()?,
     };
     let mut samples = Vec::new();
+    let turn = Turn {
+        priority: Priority::Routine,
+        modality: String::new(),
+        study: 0,
+    };
     for tensor in tensors {
-        let slot = served.engine.slot().await?;
-        let answer = served.engine.infer(slot, tensor).await?;
+        let slot = served.engine.slot(&turn).await?;
+        let answer = served.engine.infer(slot, vec![tensor]).await?;
         samples.push(Sample {
-            values: answer.values,
+            answers: vec![Said {
+                outputs: answer.outputs,
+                flip: None,
+            }],
             location: None,
+            placement: None,
         });
     }
-    let findings = classification::read(&manifest.output, manifest.applies_to.level, &samples)?;
+    let findings = findings::read(manifest, &samples)?.findings;
     let mut worst: f64 = 0.0;
     for finding in &findings {
         let Some(wanted) = expected.probabilities.get(&finding.label) else {
             bail!("expected.json has no probability of `{}`", finding.label);
         };
-        worst = worst.max((finding.probability - wanted).abs());
+        worst = worst.max((finding.probability.unwrap_or(f64::NAN) - wanted).abs());
     }
     let outcome = crate::findings::Outcome::of(findings);
     ensure!(

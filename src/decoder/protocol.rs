@@ -12,9 +12,9 @@ use std::os::unix::fs::FileExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::ImageSpec;
 use crate::model::manifest::ValueSpace;
 use crate::model::selection::Condition;
+use crate::model::{ImagePlacement, ImageSpec};
 use crate::pixel::Samples;
 use crate::pixel::stored::each;
 use crate::volume::PlaneSpec;
@@ -57,12 +57,14 @@ pub enum Stage {
 }
 
 /// What a worker found in a file besides values.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Facts {
     /// Frames in the instance, at least 1.
     pub frames: usize,
     /// Transfer Syntax UID of the file.
     pub transfer_syntax: String,
+    /// Where the tensor lies in the frame (tensors).
+    pub placement: Option<ImagePlacement>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

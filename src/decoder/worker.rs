@@ -204,6 +204,7 @@ fn answer(
     };
     let reply = Reply::Done {
         facts: Facts {
+            placement: None,
             frames: frames.count(),
             transfer_syntax: transfer_syntax.to_owned(),
         },

@@ -1,18 +1,9 @@
 //! Probabilities of labels: activation, aggregation over the images of a unit, operating points.
 
-use super::{Finding, Location};
-use crate::model::OutputSpec;
-use crate::model::manifest::{Activation, Aggregate, Label, Level, Priority};
+use super::{Finding, Location, Sample};
+use crate::model::Tensor;
+use crate::model::manifest::{Activation, Aggregate, Classification, Label, Level, Priority};
 use crate::refusal::Refusal;
-
-/// The output row of one sample and the image it came from.
-#[derive(Debug, Clone)]
-pub struct Sample {
-    /// The tensor's row, before the activation.
-    pub values: Vec<f32>,
-    /// The image; none for a row of features.
-    pub location: Option<Location>,
-}
 
 /// Findings of a study: one per label and unit.
 ///
@@ -20,18 +11,23 @@ pub struct Sample {
 /// `model-output-not-finite`, `model-output-not-probability` or `model-output-too-short`: a number
 /// that is none is no finding.
 pub fn read(
-    output: &OutputSpec,
+    output: &Classification,
     level: Level,
     samples: &[Sample],
 ) -> Result<Vec<Finding>, Refusal> {
     let mut activated = Vec::with_capacity(samples.len());
     for sample in samples {
-        activated.push((activate(output, &sample.values)?, &sample.location));
+        let said = sample.answers.first();
+        let values = said
+            .and_then(|said| said.outputs.first())
+            .map(Tensor::to_f32);
+        let values = activate(output, &values.unwrap_or_default())?;
+        activated.push((values, &sample.location));
     }
     let mut findings = Vec::new();
     for group in units(level, activated) {
         for label in &output.labels {
-            findings.extend(aggregate(output.aggregate, level, label, &group)?);
+            findings.extend(aggregate(output, level, label, &group)?);
         }
     }
     Ok(findings)
@@ -57,7 +53,7 @@ fn units(level: Level, samples: Vec<Activated<'_>>) -> Vec<Vec<Activated<'_>>> {
     units
 }
 
-fn activate(output: &OutputSpec, values: &[f32]) -> Result<Vec<f64>, Refusal> {
+fn activate(output: &Classification, values: &[f32]) -> Result<Vec<f64>, Refusal> {
     if values.iter().any(|value| !value.is_finite()) {
         return Err(Refusal::new(
             "model-output-not-finite",
@@ -86,7 +82,7 @@ fn activate(output: &OutputSpec, values: &[f32]) -> Result<Vec<f64>, Refusal> {
 }
 
 fn aggregate(
-    aggregate: Aggregate,
+    output: &Classification,
     level: Level,
     label: &Label,
     samples: &[Activated<'_>],
@@ -107,22 +103,24 @@ fn aggregate(
             series: at.series.clone(),
             sop_instance: None,
             frame: None,
+            area: None,
         }),
         _ => None,
     };
-    Ok(match aggregate {
+    let nth_highest = |place: usize| {
+        let mut sorted: Vec<_> = probabilities.iter().collect();
+        // Stable, so that the same study names the same image every time.
+        sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
+        let (probability, location) = sorted.get(place.min(sorted.len()).saturating_sub(1))?;
+        Some(finding(label, *probability, image(location)))
+    };
+    Ok(match output.aggregate {
+        Aggregate::MeanTopK | Aggregate::Any => nth_highest(1).into_iter().collect(),
         Aggregate::Each => probabilities
             .iter()
             .map(|(probability, location)| finding(label, *probability, image(location)))
             .collect(),
-        // The first of equals wins, so the same study names the same image every time.
-        Aggregate::Max => probabilities
-            .iter()
-            .rev()
-            .max_by(|left, right| left.0.total_cmp(&right.0))
-            .map(|(probability, location)| finding(label, *probability, image(location)))
-            .into_iter()
-            .collect(),
+        Aggregate::Max => nth_highest(1).into_iter().collect(),
         Aggregate::Mean => probabilities
             .first()
             .map(|(_, location)| {
@@ -142,8 +140,8 @@ fn finding(label: &Label, probability: f64, location: Option<Location>) -> Findi
     Finding {
         label: label.label.clone(),
         code: label.code.clone(),
-        probability,
-        threshold: label.threshold,
+        probability: Some(probability),
+        threshold: Some(label.threshold),
         present,
         priority: if present {
             label.priority
@@ -151,6 +149,8 @@ fn finding(label: &Label, probability: f64, location: Option<Location>) -> Findi
             Priority::Routine
         },
         location,
+        measurements: Vec::new(),
+        explanation: None,
     }
 }
 
@@ -159,9 +159,11 @@ fn finding(label: &Label, probability: f64, location: Option<Location>) -> Findi
 mod tests {
     use super::*;
     use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
-    use crate::model::manifest::{Code, Kind};
+    use crate::findings::Said;
+    use crate::model::TensorData;
+    use crate::model::manifest::Code;
 
-    fn output(activation: Activation, aggregate: Aggregate) -> OutputSpec {
+    fn output(activation: Activation, aggregate: Aggregate) -> Classification {
         let label = |index: usize, label: &str| Label {
             index,
             label: label.to_owned(),
@@ -173,22 +175,35 @@ mod tests {
             threshold: 0.5,
             priority: Priority::Urgent,
         };
-        OutputSpec {
-            kind: Kind::Classification,
+        Classification {
             tensor: "logits".to_owned(),
             activation,
             aggregate,
+            top_k: None,
+            at_least: None,
             labels: vec![label(0, "a"), label(1, "b")],
         }
     }
 
-    fn sample(values: [f32; 2], series: &str, instance: &str) -> Sample {
+    fn row(values: Vec<f32>) -> Tensor {
+        Tensor {
+            shape: vec![values.len()],
+            data: TensorData::F32(values),
+        }
+    }
+
+    fn sample(values: impl Into<Vec<f32>>, series: &str, instance: &str) -> Sample {
         Sample {
-            values: values.to_vec(),
+            answers: vec![Said {
+                outputs: vec![row(values.into())],
+                flip: None,
+            }],
+            placement: None,
             location: Some(Location {
                 series: Some(SeriesInstanceUid::parse(series).unwrap()),
                 sop_instance: Some(SopInstanceUid::parse(instance).unwrap()),
                 frame: None,
+                area: None,
             }),
         }
     }
@@ -196,7 +211,7 @@ mod tests {
     fn probabilities(findings: &[Finding]) -> Vec<f64> {
         findings
             .iter()
-            .map(|f| (f.probability * 1e6).round() / 1e6)
+            .map(|f| (f.probability.unwrap() * 1e6).round() / 1e6)
             .collect()
     }
 
@@ -259,8 +274,7 @@ mod tests {
         let none = self::output(Activation::None, Aggregate::Max);
         let refusal = read(&none, Level::Instance, &[sample([1.5, 0.0], "2.1", "2.2")]);
         assert_eq!(refusal.unwrap_err().code, "model-output-not-probability");
-        let mut short = sample([0.0, 0.0], "2.1", "2.2");
-        short.values.truncate(1);
+        let short = sample([0.0], "2.1", "2.2");
         let refusal = read(&output, Level::Instance, &[short]);
         assert_eq!(refusal.unwrap_err().code, "model-output-too-short");
     }

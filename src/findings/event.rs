@@ -278,8 +278,10 @@ struct Runtime<'a> {
 struct FindingOut<'a> {
     code: CodeOut<'a>,
     label: &'a str,
-    probability: f64,
-    threshold: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    probability: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<f64>,
     present: bool,
     priority: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,8 +7,69 @@ pub mod event;
 pub mod identity;
 
 use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
-use crate::model::manifest::{Code, Priority};
+use crate::model::manifest::{Code, Flip, OutputSpec, Priority};
+use crate::model::{Manifest, Placement, Tensor};
 use crate::refusal::Refusal;
+
+/// What a model's graphs said of one sample, and where the sample came from.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// One per graph of an ensemble and per flip; the first is the first graph's, not flipped.
+    pub answers: Vec<Said>,
+    /// The image or series; none for a row of features.
+    pub location: Option<Location>,
+    /// Where the input tensor lies in it; none for a row of features.
+    pub placement: Option<Placement>,
+}
+
+/// What one graph said of one sample.
+#[derive(Debug, Clone)]
+pub struct Said {
+    /// The tensors of [`Manifest::tensors`], in that order, without the batch axis.
+    pub outputs: Vec<Tensor>,
+    /// How the input was mirrored.
+    pub flip: Option<Flip>,
+}
+
+/// What the numbers of all samples of a study mean.
+#[derive(Debug, Clone, Default)]
+pub struct Reading {
+    /// One per label and unit, or per box.
+    pub findings: Vec<Finding>,
+    /// Files that go with them.
+    pub drafts: Vec<Draft>,
+}
+
+/// A file that goes with a finding, before it is kept.
+#[derive(Debug, Clone)]
+pub struct Draft {
+    /// Index of the finding.
+    pub finding: usize,
+    /// See [`Artefact::kind`].
+    pub kind: &'static str,
+    /// Extension of the file name, for example `png`.
+    pub extension: &'static str,
+    /// Its content.
+    pub bytes: Vec<u8>,
+}
+
+/// Turns numbers into findings, as the manifest's task wants it.
+///
+/// # Errors
+/// `model-output-…`: a number that is none is no finding.
+pub fn read(manifest: &Manifest, samples: &[Sample]) -> Result<Reading, Refusal> {
+    let level = manifest.applies_to.level;
+    match &manifest.output {
+        OutputSpec::Classification(output) => Ok(Reading {
+            findings: classification::read(output, level, samples)?,
+            drafts: Vec::new(),
+        }),
+        other => Err(Refusal::new(
+            "model-manifest",
+            format!("{} is not supported yet", other.kind()),
+        )),
+    }
+}
 
 /// What a study led to for one model.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,20 +143,44 @@ pub struct Finding {
     pub label: String,
     /// The label's code.
     pub code: Code,
-    /// Between 0 and 1.
-    pub probability: f64,
-    /// The operating point.
-    pub threshold: f64,
-    /// `probability >= threshold`.
+    /// Between 0 and 1; none for a quantity.
+    pub probability: Option<f64>,
+    /// The operating point; none for a quantity that is only reported.
+    pub threshold: Option<f64>,
+    /// Probability or quantity is at or above the threshold.
     pub present: bool,
     /// The label's priority when present, routine otherwise.
     pub priority: Priority,
     /// The image or series it was seen in.
     pub location: Option<Location>,
+    /// What was measured: a predicted quantity, the size of a region.
+    pub measurements: Vec<Measurement>,
+    /// A picture that says why.
+    pub explanation: Option<Artefact>,
+}
+
+/// A measured or predicted quantity.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measurement {
+    /// What was measured.
+    pub code: Code,
+    /// Its value.
+    pub value: f64,
+    /// Unit, in UCUM.
+    pub unit: String,
+}
+
+/// A file that goes with a finding and stays out of the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Artefact {
+    /// What it is, a fixed word: `occlusion`, `activation-map`, `boxes`, `outlines`, `mask`.
+    pub kind: &'static str,
+    /// Where it is: a path of the HTTP API or a URL.
+    pub reference: String,
 }
 
 /// Where in the study.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Location {
     /// The series, if the object has one.
     pub series: Option<SeriesInstanceUid>,
@@ -103,4 +188,16 @@ pub struct Location {
     pub sop_instance: Option<SopInstanceUid>,
     /// The frame, from 1, of a multi-frame image.
     pub frame: Option<u32>,
+    /// Where in the image or series.
+    pub area: Option<Area>,
+}
+
+/// A part of an image or a series.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Area {
+    /// Left, top, right, bottom in continuous pixel coordinates of the source image
+    /// (PS3.3 §C.18.6.1.2).
+    Box([f64; 4]),
+    /// A mask in the geometry of the source.
+    Mask(Artefact),
 }

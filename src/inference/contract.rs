@@ -3,7 +3,7 @@
 use ort::session::Session;
 use ort::value::{TensorElementType, ValueType};
 
-use crate::model::manifest::{DType, Layout};
+use crate::model::manifest::{DType, Layout, OutputSpec};
 use crate::model::{InputSpec, Manifest};
 
 /// What the session thread needs to know of a checked graph.
@@ -65,7 +65,13 @@ pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, 
             show(&shape)
         ));
     }
-    let tensor_name = &manifest.output.tensor;
+    let OutputSpec::Classification(wanted) = &manifest.output else {
+        return Err(format!(
+            "output.kind: {} is not supported yet",
+            manifest.output.kind()
+        ));
+    };
+    let tensor_name = &wanted.tensor;
     let outlet = session
         .outputs()
         .iter()
@@ -86,20 +92,7 @@ pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, 
             "output.tensor: `{tensor_name}` has {element:?}, not floating point"
         ));
     }
-    if output.len() != 2 {
-        return Err(format!(
-            "output.tensor: classification needs the shape [N, labels], the graph gives {}",
-            show(&output)
-        ));
-    }
-    for label in &manifest.output.labels {
-        if output[1] >= 0 && usize::try_from(output[1]).is_ok_and(|labels| label.index >= labels) {
-            return Err(format!(
-                "output.labels.index: manifest says {} for `{}`, the graph gives {} values",
-                label.index, label.label, output[1]
-            ));
-        }
-    }
+    manifest.output.fits(tensor_name, &output)?;
     Ok(Contract {
         input: input.to_owned(),
         output: tensor_name.clone(),

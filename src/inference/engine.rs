@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::batch::{Cut, Limits, cut};
 use super::session::ModelSession;
-use super::{Config, Provider, Runtime};
+use super::{Config, Provider, Runtime, Turn};
 use crate::model::manifest::DType;
 use crate::model::{InputSpec, Manifest, ModelError, Package, Tensor};
 
@@ -36,8 +36,8 @@ pub enum InferenceError {
 /// The numbers of one sample.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The output tensor's row, before any activation.
-    pub values: Vec<f32>,
+    /// The tensors of [`Manifest::tensors`], in that order, without the batch axis.
+    pub outputs: Vec<Tensor>,
     /// From queue to run.
     pub queued: Duration,
     /// The run that carried the sample.
@@ -146,7 +146,7 @@ impl Engine {
     }
 
     /// Waits for room in the queue. Take it before preparing the sample.
-    pub async fn slot(&self) -> Result<Slot, InferenceError> {
+    pub async fn slot(&self, _turn: &Turn) -> Result<Slot, InferenceError> {
         let slots = Arc::clone(&self.shared.slots);
         let permit = slots
             .acquire_owned()
@@ -155,8 +155,13 @@ impl Engine {
         Ok(Slot { _permit: permit })
     }
 
-    /// Runs one sample with whatever company it finds.
-    pub async fn infer(&self, slot: Slot, tensor: Tensor) -> Result<Answer, InferenceError> {
+    /// Runs one sample, a tensor per `[[input]]`, with whatever company it finds.
+    pub async fn infer(&self, slot: Slot, tensors: Vec<Tensor>) -> Result<Answer, InferenceError> {
+        let Some(tensor) = tensors.into_iter().next() else {
+            return Err(InferenceError::Failed(
+                "a sample without tensors".to_owned(),
+            ));
+        };
         let (reply, answer) = oneshot::channel();
         self.shared.lock().waiting.push_back(Sample {
             tensor,
@@ -289,7 +294,10 @@ impl Shared {
                 Ok(rows) => rows
                     .next()
                     .map(|values| Answer {
-                        values,
+                        outputs: vec![Tensor {
+                            shape: vec![values.len()],
+                            data: crate::model::TensorData::F32(values),
+                        }],
                         queued: started.saturating_duration_since(sample.since),
                         ran,
                         batch: size,

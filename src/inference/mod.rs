@@ -5,6 +5,7 @@ mod contract;
 mod engine;
 mod library;
 mod session;
+mod turn;
 
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -13,6 +14,7 @@ use crate::units::HumanDuration;
 
 pub use engine::{Answer, Engine, InferenceError, Slot};
 pub use library::{LibraryError, Runtime};
+pub use turn::Turn;
 
 /// The `[inference]` section.
 #[derive(Debug, Clone, Deserialize, Serialize)]

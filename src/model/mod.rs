@@ -2,11 +2,13 @@
 //! runtime and no DICOM here.
 
 pub mod manifest;
+pub mod placement;
 pub mod repository;
 pub mod selection;
 pub mod tensor;
 pub mod volume;
 
 pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
+pub use placement::{ImagePlacement, Placement};
 pub use repository::{ModelError, ModelId, Package};
 pub use tensor::{Tensor, TensorData};

@@ -74,19 +74,20 @@ fn among(allowed: &[String], value: &str) -> bool {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::model::manifest::Level;
 
     fn chest() -> AppliesTo {
-        AppliesTo {
-            level: Level::Instance,
-            modality: vec!["DX".to_owned(), "CR".to_owned()],
-            body_part: vec!["CHEST".to_owned()],
-            view: vec!["PA".to_owned()],
-            sop_class: Vec::new(),
-            min_instances: 1,
-        }
+        toml::from_str(
+            r#"
+            level = "instance"
+            modality = ["DX", "CR"]
+            body_part = ["CHEST"]
+            view = ["PA"]
+            "#,
+        )
+        .unwrap()
     }
 
     #[test]

@@ -22,9 +22,10 @@ use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
-use crate::inference::Engine;
+use crate::inference::{Engine, Turn};
 use crate::ledger::{Ledger, Revision};
 use crate::model::Package;
+use crate::model::manifest::Priority;
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
@@ -226,7 +227,7 @@ impl Pipeline {
                 ),
             )
         } else {
-            examine::examine(self, &entries).await
+            examine::examine(self, turn(&entries), &entries).await
         };
         self.keep_what_broke_a_decoder(&entries, &examined).await;
         let facts = report::facts(
@@ -360,6 +361,16 @@ impl Work {
 
     fn next_attempt(&self) -> Option<Timestamp> {
         self.deferred.iter().map(|(at, _, _)| *at).min()
+    }
+}
+
+/// What the work on a study is ordered by.
+fn turn(entries: &[Arc<Entry>]) -> Turn {
+    let first = entries.first();
+    Turn {
+        priority: Priority::Routine,
+        modality: first.map_or_else(String::new, |entry| entry.modality.clone()),
+        study: first.map_or(0, |entry| entry.id.0),
     }
 }
 

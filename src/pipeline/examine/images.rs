@@ -7,14 +7,13 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Run, Trace, conclude, decode, infer, refused};
+use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::decoder::Source;
-use crate::findings::classification::Sample;
-use crate::findings::{Location, Outcome};
-use crate::model::ImageSpec;
+use crate::findings::{Location, Outcome, Sample};
 use crate::model::selection::{Attributes, Condition};
-use crate::pipeline::{Pipeline, Served};
+use crate::model::{ImageSpec, Placement};
+use crate::pipeline::Pipeline;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -46,15 +45,14 @@ struct Seen {
 }
 
 pub(super) async fn run(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     spec: ImageSpec,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Option<Run> {
     let spec = Arc::new(spec);
     let mut run = Run::new(
-        Some(served.clone()),
+        Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
         Vec::new(),
     );
@@ -64,7 +62,7 @@ pub(super) async fn run(
         (0..candidates.len()).map(|index| (index, 0..1)).collect();
     let mut tasks = JoinSet::new();
     // Enough to fill batches while others decode; the engine's slots bound what is in memory.
-    let window = 2 * served.engine.max_batch() + pipeline.decoders.count();
+    let window = 2 * case.served.engine.max_batch() + case.pipeline.decoders.count();
     loop {
         while tasks.len() < window
             && let Some((index, frame)) = next(&mut waiting, &instances)
@@ -72,10 +70,10 @@ pub(super) async fn run(
             let Some(entry) = candidates.get(index).map(Arc::clone) else {
                 continue;
             };
-            let (pipeline, served, spec) = (Arc::clone(pipeline), served.clone(), spec.clone());
+            let (case, spec) = (case.clone(), Arc::clone(&spec));
             tasks.spawn(async move {
                 let mut decoded = Duration::ZERO;
-                let seen = see(&pipeline, &served, &spec, &entry, frame, &mut decoded).await;
+                let seen = see(&case, &spec, &entry, frame, &mut decoded).await;
                 Looked {
                     index,
                     frame,
@@ -120,7 +118,7 @@ pub(super) async fn run(
         return None;
     }
     run.refused = refusals.len();
-    run.outcome = conclude(served, run.inputs.len(), &samples, refusals);
+    run.outcome = conclude(&case.served, run.inputs.len(), &samples, refusals);
     Some(run)
 }
 
@@ -175,22 +173,21 @@ fn note(
 }
 
 async fn see(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     spec: &Arc<ImageSpec>,
     entry: &Entry,
     frame: usize,
     decoded: &mut Duration,
 ) -> Result<Option<Seen>, Refusal> {
-    let slot = served.engine.slot().await.map_err(refused)?;
-    let source = source(pipeline, entry);
+    let slot = slot(case).await?;
+    let source = source(&case.pipeline, entry);
     // The first frame decides for the instance.
     let condition = (frame == 0).then(|| Condition {
-        applies_to: served.package.manifest.applies_to.clone(),
+        applies_to: case.served.package.manifest.applies_to.clone(),
         known: known(entry),
     });
-    let (decoders, spec) = (pipeline.decoders.clone(), Arc::clone(spec));
-    let (prepared, took) = decode(pipeline, move || {
+    let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
+    let (prepared, took) = decode(case, move || {
         decoders.tensor(&source, frame, &spec, condition)
     })
     .await?;
@@ -198,21 +195,23 @@ async fn see(
         return Ok(None);
     };
     *decoded = took;
-    pipeline
+    case.pipeline
         .metrics
         .prepare_duration_seconds
         .observe(took.as_secs_f64());
-    let answer = infer(pipeline, served, slot, tensor).await?;
+    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
     Ok(Some(Seen {
         frames: facts.frames,
         queued: answer.queued,
         inferred: answer.ran,
         sample: Sample {
-            values: answer.values,
+            answers,
+            placement: facts.placement.map(Placement::Image),
             location: Some(Location {
                 series: entry.series.clone(),
                 sop_instance: Some(entry.arrival.sop_instance.clone()),
                 frame: (facts.frames > 1).then(|| u32::try_from(frame + 1).unwrap_or(u32::MAX)),
+                area: None,
             }),
         },
     }))

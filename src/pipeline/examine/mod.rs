@@ -14,9 +14,8 @@ use tokio::task::spawn_blocking;
 use super::{Pipeline, Served};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::findings::Outcome;
-use crate::findings::classification::{self, Sample};
-use crate::inference::{Answer, InferenceError};
+use crate::findings::{self, Outcome, Said, Sample};
+use crate::inference::{Answer, InferenceError, Slot, Turn};
 use crate::model::{InputSpec, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -94,8 +93,21 @@ impl Examined {
     }
 }
 
+/// A study in front of one model. Cheap to clone, for the tasks that look at its parts.
+#[derive(Clone)]
+struct Case {
+    pipeline: Arc<Pipeline>,
+    served: Served,
+    turn: Arc<Turn>,
+}
+
 /// Runs every model that applies; a study without one is skipped with that reason.
-pub(super) async fn examine(pipeline: &Arc<Pipeline>, entries: &[Arc<Entry>]) -> Examined {
+pub(super) async fn examine(
+    pipeline: &Arc<Pipeline>,
+    turn: Turn,
+    entries: &[Arc<Entry>],
+) -> Examined {
+    let turn = Arc::new(turn);
     let mut examined = Examined {
         runs: Vec::new(),
         instances: BTreeMap::new(),
@@ -116,23 +128,18 @@ pub(super) async fn examine(pipeline: &Arc<Pipeline>, entries: &[Arc<Entry>]) ->
         if candidates.is_empty() {
             continue;
         }
+        let case = Case {
+            pipeline: Arc::clone(pipeline),
+            served: served.clone(),
+            turn: Arc::clone(&turn),
+        };
+        let traces = &mut examined.instances;
         let run = match manifest.input() {
-            Ok((_, InputSpec::Image(spec))) => {
-                images::run(pipeline, served, spec, &candidates, &mut examined.instances).await
-            }
+            Ok((_, InputSpec::Image(spec))) => images::run(&case, spec, &candidates, traces).await,
             Ok((_, InputSpec::Volume(spec))) => {
-                volumes::run(
-                    pipeline,
-                    served,
-                    &spec,
-                    &candidates,
-                    &mut examined.instances,
-                )
-                .await
+                volumes::run(&case, &spec, &candidates, traces).await
             }
-            Ok((_, InputSpec::Features(_))) => {
-                table::run(pipeline, served, &candidates, &mut examined.instances).await
-            }
+            Ok((_, InputSpec::Features(_))) => table::run(&case, &candidates, traces).await,
             // Manifests are validated at load.
             Err(reason) => Some(Run::new(
                 Some(served.clone()),
@@ -169,22 +176,28 @@ fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Re
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
         return Outcome::Failed(refused.unwrap_or_else(nothing));
     }
-    let findings = classification::read(&manifest.output, manifest.applies_to.level, samples);
+    let findings = findings::read(manifest, samples).map(|reading| reading.findings);
     match (findings.map(Outcome::of), refused) {
         (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
         (Ok(outcome), _) => outcome,
     }
 }
 
+/// Waits for a place in the model's queue, so that tensors do not pile up in front of it.
+async fn slot(case: &Case) -> Result<Slot, Refusal> {
+    case.served.engine.slot(&case.turn).await.map_err(refused)
+}
+
+/// Also gives the times of the slowest answer.
 async fn infer(
-    pipeline: &Pipeline,
-    served: &Served,
-    slot: crate::inference::Slot,
-    tensor: Tensor,
-) -> Result<Answer, Refusal> {
-    let answer = served.engine.infer(slot, tensor).await.map_err(refused)?;
-    let name = [served.package.manifest.name.as_str()];
-    let metrics = &pipeline.metrics;
+    case: &Case,
+    slot: Slot,
+    tensors: Vec<Tensor>,
+) -> Result<(Vec<Said>, Answer), Refusal> {
+    let answer = case.served.engine.infer(slot, tensors).await;
+    let answer = answer.map_err(refused)?;
+    let name = [case.served.package.manifest.name.as_str()];
+    let metrics = &case.pipeline.metrics;
     metrics
         .inference_queue_seconds
         .with_label_values(&name)
@@ -197,16 +210,20 @@ async fn infer(
         .inference_batch_size
         .with_label_values(&name)
         .observe(answer.batch as f64);
-    Ok(answer)
+    let said = Said {
+        outputs: answer.outputs.clone(),
+        flip: None,
+    };
+    Ok((vec![said], answer))
 }
 
 /// Runs CPU work off the runtime, a bounded number at a time, and times it.
 async fn decode<T: Send + 'static>(
-    pipeline: &Pipeline,
+    case: &Case,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<(T, Duration), Refusal> {
     let abnormal = || Refusal::new("internal-error", "decoding ended abnormally");
-    let permit = Arc::clone(&pipeline.decoding)
+    let permit = Arc::clone(&case.pipeline.decoding)
         .acquire_owned()
         .await
         .map_err(|_| abnormal())?;

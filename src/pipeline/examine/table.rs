@@ -4,15 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::images::known;
-use super::{Run, Trace, conclude, decode, infer, refused};
+use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features;
-use crate::findings::Outcome;
-use crate::findings::classification::Sample;
+use crate::findings::{Outcome, Sample};
 use crate::model::InputSpec;
 use crate::model::selection::Condition;
-use crate::pipeline::{Pipeline, Served};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -20,20 +18,19 @@ use crate::spool::{Entry, EntryId};
 const MAX_FEATURE_FILES: usize = 256;
 
 pub(super) async fn run(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Option<Run> {
     let mut run = Run::new(
-        Some(served.clone()),
+        Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
         Vec::new(),
     );
-    match row(pipeline, served, candidates, &mut run).await {
+    match row(case, candidates, &mut run).await {
         Ok(None) => return None,
         Ok(Some(sample)) => {
-            run.outcome = conclude(served, run.inputs.len(), &[sample], Vec::new());
+            run.outcome = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
         }
         // Without its features the study is outside of what the model is for.
         Err(refusal) if refusal.code.starts_with("feature-") => {
@@ -53,19 +50,18 @@ pub(super) async fn run(
 }
 
 async fn row(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     candidates: &[Arc<Entry>],
     run: &mut Run,
 ) -> Result<Option<Sample>, Refusal> {
-    let slot = served.engine.slot().await.map_err(refused)?;
-    let package = Arc::clone(&served.package);
+    let slot = slot(case).await?;
+    let package = Arc::clone(&case.served.package);
     let wanted: Vec<_> = candidates
         .iter()
         .take(MAX_FEATURE_FILES)
-        .map(|entry| (Arc::clone(entry), pipeline.spool.path(entry.id)))
+        .map(|entry| (Arc::clone(entry), case.pipeline.spool.path(entry.id)))
         .collect();
-    let reading = decode(pipeline, move || {
+    let reading = decode(case, move || {
         let (mut files, mut inputs) = (Vec::new(), Vec::new());
         for (entry, path) in wanted {
             let file = DicomFile::read(&path, &ReadLimits::default())
@@ -101,11 +97,12 @@ async fn row(
     run.inputs = inputs;
     run.decoded = took;
     let Some(row) = row else { return Ok(None) };
-    let answer = infer(pipeline, served, slot, row?).await?;
+    let (answers, answer) = infer(case, slot, vec![row?]).await?;
     run.queued = answer.queued;
     run.inferred = answer.ran;
     Ok(Some(Sample {
-        values: answer.values,
+        answers,
         location: None,
+        placement: None,
     }))
 }

@@ -10,14 +10,12 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::images::{known, source};
-use super::{Run, Trace, conclude, decode, infer, refused};
+use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::findings::classification::Sample;
-use crate::findings::{Location, Outcome};
+use crate::findings::{Location, Outcome, Sample};
 use crate::model::VolumeSpec;
 use crate::model::selection::Condition;
-use crate::pipeline::{Pipeline, Served};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use crate::volume::{Slice, Volume, arrange, slices};
@@ -39,8 +37,7 @@ struct Series {
 }
 
 pub(super) async fn run(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     spec: &VolumeSpec,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
@@ -51,13 +48,13 @@ pub(super) async fn run(
         by_series.entry(series).or_default().push(Arc::clone(entry));
     }
     let mut run = Run::new(
-        Some(served.clone()),
+        Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
         Vec::new(),
     );
     let (mut samples, mut outside, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for entries in by_series.into_values() {
-        let series = series(pipeline, served, spec, entries, &mut run, traces).await;
+        let series = series(case, spec, entries, &mut run, traces).await;
         run.inputs.extend(series.entries);
         samples.extend(series.samples);
         match series.no {
@@ -75,7 +72,7 @@ pub(super) async fn run(
     }
     let only_outside = failed.is_empty();
     failed.append(&mut outside);
-    run.outcome = match conclude(served, run.inputs.len(), &samples, failed) {
+    run.outcome = match conclude(&case.served, run.inputs.len(), &samples, failed) {
         Outcome::Failed(refusal) if only_outside => Outcome::Skipped(refusal),
         outcome => outcome,
     };
@@ -83,8 +80,7 @@ pub(super) async fn run(
 }
 
 async fn series(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     spec: &VolumeSpec,
     entries: Vec<Arc<Entry>>,
     run: &mut Run,
@@ -92,7 +88,7 @@ async fn series(
 ) -> Series {
     let mut series = Series::default();
     let (mut planes, mut unreadable) = (Vec::new(), None);
-    for (entry, header) in headers(pipeline, served, &entries).await {
+    for (entry, header) in headers(case, &entries).await {
         match header {
             // Not of this model, or a report among the images.
             Ok(None) => continue,
@@ -134,7 +130,7 @@ async fn series(
         }
     };
     for volume in volumes {
-        match look(pipeline, served, volume, &series.entries, run, traces).await {
+        match look(case, volume, &series.entries, run, traces).await {
             Ok(sample) => series.samples.push(sample),
             Err(refusal) => series.no = Some(No::Failed(refusal)),
         }
@@ -144,14 +140,13 @@ async fn series(
 
 /// The header of every instance as slices; `None` where the model does not apply to it.
 async fn headers(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     entries: &[Arc<Entry>],
 ) -> Vec<(Arc<Entry>, Result<Option<Vec<Slice>>, Refusal>)> {
     let work = entries.iter().map(|entry| {
-        let path = pipeline.spool.path(entry.id);
+        let path = case.pipeline.spool.path(entry.id);
         let condition = Condition {
-            applies_to: served.package.manifest.applies_to.clone(),
+            applies_to: case.served.package.manifest.applies_to.clone(),
             known: known(entry),
         };
         move || {
@@ -162,7 +157,7 @@ async fn headers(
             slices(&file, 0).map(Some)
         }
     });
-    let read = in_order(pipeline, work).await;
+    let read = in_order(case, work).await;
     entries
         .iter()
         .cloned()
@@ -171,15 +166,14 @@ async fn headers(
 }
 
 async fn look(
-    pipeline: &Arc<Pipeline>,
-    served: &Served,
+    case: &Case,
     volume: Volume,
     entries: &[Arc<Entry>],
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Result<Sample, Refusal> {
     // As many volumes are in memory as the model's queue has places.
-    let slot = served.engine.slot().await.map_err(refused)?;
+    let slot = slot(case).await?;
     let plane = Arc::new(volume.plane().clone());
     let missing = || Refusal::new("internal-error", "a plane of no instance");
     let planned: Vec<&Arc<Entry>> = volume
@@ -191,11 +185,12 @@ async fn look(
         .iter()
         .zip(volume.planes())
         .map(|(entry, (_, frame))| {
-            let source = source(pipeline, entry);
-            let (decoders, plane, frame) = (pipeline.decoders.clone(), Arc::clone(&plane), *frame);
+            let source = source(&case.pipeline, entry);
+            let (decoders, plane, frame) =
+                (case.pipeline.decoders.clone(), Arc::clone(&plane), *frame);
             move || decoders.plane(&source, frame, &plane)
         });
-    let decoded = in_order(pipeline, work).await;
+    let decoded = in_order(case, work).await;
     let now = Some(Timestamp::now());
     let (mut grids, mut first) = (Vec::new(), None);
     for (entry, (grid, took)) in planned.iter().zip(decoded) {
@@ -203,7 +198,7 @@ async fn look(
         run.decoded += took;
         match grid {
             Ok(grid) => {
-                pipeline
+                case.pipeline
                     .metrics
                     .prepare_duration_seconds
                     .observe(took.as_secs_f64());
@@ -222,9 +217,9 @@ async fn look(
     }
     let ids: Vec<EntryId> = planned.iter().map(|entry| entry.id).collect();
     let series = planned.first().and_then(|entry| entry.series.clone());
-    let (tensor, took) = decode(pipeline, move || volume.assemble(grids)).await?;
+    let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
     run.decoded += took;
-    let answer = infer(pipeline, served, slot, tensor).await?;
+    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
     run.queued = run.queued.max(answer.queued);
     run.inferred = run.inferred.max(answer.ran);
     let now = Some(Timestamp::now());
@@ -232,11 +227,13 @@ async fn look(
         traces.entry(id).or_default().inferred_at = now;
     }
     Ok(Sample {
-        values: answer.values,
+        answers,
+        placement: None,
         location: Some(Location {
             series,
             sop_instance: None,
             frame: None,
+            area: None,
         }),
     })
 }
@@ -244,22 +241,22 @@ async fn look(
 /// Runs each piece of work off the runtime, as many at a time as there are decoders, and gives the
 /// results with their times in the order of the work.
 async fn in_order<T: Send + 'static, F>(
-    pipeline: &Arc<Pipeline>,
+    case: &Case,
     work: impl Iterator<Item = F>,
 ) -> Vec<(Result<T, Refusal>, Duration)>
 where
     F: FnOnce() -> Result<T, Refusal> + Send + 'static,
 {
-    let window = 2 * pipeline.decoders.count();
+    let window = 2 * case.pipeline.decoders.count();
     let (mut tasks, mut done) = (JoinSet::new(), BTreeMap::new());
     let mut count = 0;
     for (index, work) in work.enumerate() {
         while tasks.len() >= window {
             done.extend(tasks.join_next().await.and_then(Result::ok));
         }
-        let pipeline = Arc::clone(pipeline);
+        let case = case.clone();
         tasks.spawn(async move {
-            let outcome = match decode(&pipeline, work).await {
+            let outcome = match decode(&case, work).await {
                 Ok((value, took)) => (Ok(value), took),
                 Err(refusal) => (Err(refusal), Duration::ZERO),
             };
