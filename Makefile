@@ -34,6 +34,7 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	scripts/setup.sh bench
 	cargo build --release --bin pacs-gateway
 	.deps/venv/bin/python benches/run.py $(TARGET)/release/pacs-gateway
+	.deps/bench-venv/bin/python benches/models.py $(TARGET)/release/pacs-gateway
 	.deps/bench-venv/bin/python benches/codecs.py
 	cargo bench --quiet --bench prepare
 
