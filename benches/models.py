@@ -141,7 +141,7 @@ def main() -> None:
         pipeline(binary, work, ROOT / "models", "cxr-phantom", (1, 128, 128), 1000 // scale, 256)
         dense = work / "dense"
         subprocess.run([sys.executable, str(ROOT / "benches/densenet.py"), str(dense)], check=True)
-        pipeline(binary, work, dense, "densenet", (3, 224, 224), 200 // scale, 512)
+        pipeline(binary, work, dense, "densenet-121", (3, 224, 224), 200 // scale, 512)
         stat(binary, work, 50 // scale, 3000 // scale)
 
 
