@@ -18,7 +18,7 @@ use crate::decoder::Decoders;
 use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Api, ModelInfo, Phase, Ports, Server};
-use crate::inference::{Engine, Runtime};
+use crate::inference::Engine;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
@@ -276,16 +276,19 @@ pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
     spawn_blocking(move || {
         let packages = repository::scan(&config.models.dir)?;
         let packages = repository::select(packages, &config.models.only)?;
-        let runtime = Runtime::load(&config.inference.onnxruntime)?;
+        let program = Decoders::this_program();
         let mut models = Vec::new();
         for package in packages {
-            let engine = Engine::start(&runtime, &config.inference, &package)?;
+            let engine = Engine::start(&config.inference, &package, &program, &package.onnx)?;
             models.push(Served {
                 package: Arc::new(package),
                 engine,
             });
         }
-        Ok((models, runtime.version().to_owned()))
+        let version = models
+            .first()
+            .map_or_else(String::new, |served| served.engine.version().to_owned());
+        Ok((models, version))
     })
     .await?
 }

@@ -64,6 +64,7 @@ struct Shared {
     slots: Arc<Semaphore>,
     limits: Limits,
     timeout: Duration,
+    version: String,
 }
 
 #[derive(Default)]
@@ -99,20 +100,24 @@ impl Drop for Life {
 }
 
 impl Engine {
-    /// Loads and warms up every session of a model. Returns when the largest batch has run once.
+    /// Loads and warms up every session of a model in processes of `program`, this binary. `onnx` is one
+    /// of the package's graphs. Blocking; returns when the largest batch has run once.
     ///
     /// # Errors
     /// A manifest that does not fit the graph, or a graph that does not run.
     pub fn start(
-        runtime: &Runtime,
         config: &Config,
         package: &Package,
+        _program: &Path,
+        onnx: &Path,
     ) -> Result<Self, ModelError> {
         let manifest = &package.manifest;
         let refuse = |reason: String| ModelError::new(&package.manifest_path, reason);
+        let runtime = Runtime::load(&config.onnxruntime)
+            .map_err(|err| ModelError::new(Path::new("inference.onnxruntime"), err.to_string()))?;
         let mut sessions = Vec::new();
         for _ in 0..config.session_count() {
-            let session = load(runtime, config, manifest, &package.onnx).map_err(refuse)?;
+            let session = load(&runtime, config, manifest, onnx).map_err(refuse)?;
             sessions.push(session);
         }
         let max_batch = sessions
@@ -128,6 +133,7 @@ impl Engine {
                 max_delay: manifest.batching.max_delay.get(),
             },
             timeout: config.timeout.get(),
+            version: runtime.version().to_owned(),
         });
         for (thread, session) in sessions.into_iter().enumerate() {
             let shared = Arc::clone(&shared);
@@ -180,6 +186,11 @@ impl Engine {
             answer = answer => answer.unwrap_or(Err(InferenceError::Stopped)),
             never = watch => never,
         }
+    }
+
+    /// Version of ONNX Runtime, for example `1.28.0`.
+    pub fn version(&self) -> &str {
+        &self.shared.version
     }
 
     /// Samples per run at most.

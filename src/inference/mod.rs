@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use crate::units::HumanDuration;
 
 pub use engine::{Answer, Engine, InferenceError, Slot};
-pub use library::{LibraryError, Runtime};
+use library::Runtime;
 pub use turn::Turn;
 
 /// The `[inference]` section.
