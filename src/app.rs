@@ -13,6 +13,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Publisher;
+use crate::child;
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::durable::database::Database;
@@ -71,10 +72,9 @@ impl App {
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }
         let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
-        let decoders = spawn_blocking(move || {
-            Decoders::start(decode, Decoders::this_program(), Some(counters))
-        })
-        .await??;
+        let decoders =
+            spawn_blocking(move || Decoders::start(decode, child::this_program(), Some(counters)))
+                .await??;
         let spool_config = config.spool.clone();
         let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
             .await?
@@ -276,7 +276,7 @@ pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
     spawn_blocking(move || {
         let packages = repository::scan(&config.models.dir)?;
         let packages = repository::select(packages, &config.models.only)?;
-        let program = Decoders::this_program();
+        let program = child::this_program();
         let mut models = Vec::new();
         for package in packages {
             let engine = Engine::start(&config.inference, &package, &program, &package.onnx)?;
