@@ -12,6 +12,7 @@
 pub mod child;
 pub mod clock;
 pub mod lifecycle;
+pub mod priority;
 pub mod refusal;
 pub mod retry;
 pub mod telemetry;

@@ -238,12 +238,7 @@ async fn decode<T: Send + 'static>(
 }
 
 fn refused(err: InferenceError) -> Refusal {
-    let code = match err {
-        InferenceError::Failed(_) => "inference-failed",
-        InferenceError::Timeout(_) => "inference-timeout",
-        InferenceError::Stopped => "inference-stopped",
-    };
-    Refusal::new(code, err.to_string())
+    Refusal::new(err.code(), err.to_string())
 }
 
 async fn header(pipeline: &Pipeline, entries: &[Arc<Entry>]) -> Header {
