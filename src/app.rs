@@ -8,17 +8,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::broker::Publisher;
+use crate::child;
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Api, ModelInfo, Phase, Ports, Server};
-use crate::inference::{Engine, Runtime};
+use crate::inference::{Engine, Gate};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
@@ -68,13 +69,13 @@ impl App {
             let manifest = &served.package.manifest;
             let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
             metrics.model_info.with_label_values(&labels).set(1);
+            served.engine.report_to(&metrics, &manifest.name);
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }
         let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
-        let decoders = spawn_blocking(move || {
-            Decoders::start(decode, Decoders::this_program(), Some(counters))
-        })
-        .await??;
+        let decoders =
+            spawn_blocking(move || Decoders::start(decode, child::this_program(), Some(counters)))
+                .await??;
         let spool_config = config.spool.clone();
         let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
             .await?
@@ -110,7 +111,7 @@ impl App {
             models,
             study: config.study.clone(),
             message: config.message.clone(),
-            decoding: Arc::new(Semaphore::new(decoders.count())),
+            decoding: Gate::new(decoders.count()),
             decoders,
             runtime: RuntimeFacts {
                 provider,
@@ -240,30 +241,20 @@ impl App {
 
     fn api(&self, phase: watch::Receiver<Phase>) -> Api {
         let provider = self.config.inference.provider.as_str();
-        let models = self.pipeline.models.iter().map(|served| {
-            let manifest = &served.package.manifest;
-            ModelInfo {
-                name: manifest.name.clone(),
-                version: manifest.version.clone(),
-                sha256: manifest.sha256.clone(),
-                title: manifest.title.clone(),
-                intended_use: manifest.intended_use.clone(),
-                device_uid: manifest.device_uid.clone(),
-                provider,
-                labels: manifest
-                    .output
-                    .labels()
-                    .into_iter()
-                    .map(|label| label.label.to_owned())
-                    .collect(),
-            }
-        });
+        let pipeline = Arc::clone(&self.pipeline);
+        let models = move || {
+            pipeline
+                .models
+                .iter()
+                .map(|m| model_info(m, provider))
+                .collect()
+        };
         Api {
             spool: self.pipeline.spool.clone(),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
-            models: Arc::new(models.collect()),
+            models: Arc::new(models),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,
@@ -271,21 +262,40 @@ impl App {
     }
 }
 
-/// Loads ONNX Runtime and every model, and runs each once. Also gives the library's version.
+fn model_info(served: &Served, provider: &'static str) -> ModelInfo {
+    let manifest = &served.package.manifest;
+    let labels = manifest.output.labels().into_iter();
+    ModelInfo {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sha256: manifest.sha256.clone(),
+        title: manifest.title.clone(),
+        intended_use: manifest.intended_use.clone(),
+        device_uid: manifest.device_uid.clone(),
+        provider,
+        state: served.engine.state().as_str(),
+        labels: labels.map(|label| label.label.to_owned()).collect(),
+    }
+}
+
+/// Loads every model, and runs each once. Also gives the library's version.
 pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
     spawn_blocking(move || {
         let packages = repository::scan(&config.models.dir)?;
         let packages = repository::select(packages, &config.models.only)?;
-        let runtime = Runtime::load(&config.inference.onnxruntime)?;
+        let program = child::this_program();
         let mut models = Vec::new();
         for package in packages {
-            let engine = Engine::start(&runtime, &config.inference, &package)?;
+            let engine = Engine::start(&config.inference, &package, &program, &package.onnx)?;
             models.push(Served {
                 package: Arc::new(package),
                 engine,
             });
         }
-        Ok((models, runtime.version().to_owned()))
+        let version = models
+            .first()
+            .map_or_else(String::new, |served| served.engine.version().to_owned());
+        Ok((models, version))
     })
     .await?
 }

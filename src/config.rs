@@ -179,6 +179,7 @@ impl Config {
                 "inference.intra_op_threads",
                 self.inference.intra_op_threads,
             ),
+            ("inference.fence_after", self.inference.fence_after as usize),
         ] {
             if value == 0 {
                 return refuse(format!("{key}: must be at least 1"));
@@ -186,6 +187,8 @@ impl Config {
         }
         for (key, value) in [
             ("inference.timeout", self.inference.timeout),
+            ("inference.start_timeout", self.inference.start_timeout),
+            ("inference.fence_time", self.inference.fence_time),
             ("broker.confirm_timeout", self.broker.confirm_timeout),
         ] {
             if value.get().is_zero() {

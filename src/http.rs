@@ -76,6 +76,8 @@ pub struct ModelInfo {
     pub device_uid: String,
     /// Execution provider.
     pub provider: &'static str,
+    /// `serving` or `fenced`.
+    pub state: &'static str,
     /// Labels it reports.
     pub labels: Vec<String>,
 }
@@ -91,8 +93,8 @@ pub struct Api {
     pub outbox: Outbox,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Models being served.
-    pub models: Arc<Vec<ModelInfo>>,
+    /// Tells of the models being served, as they are now.
+    pub models: Arc<dyn Fn() -> Vec<ModelInfo> + Send + Sync>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.
@@ -216,7 +218,7 @@ async fn quarantine(State(api): State<Api>) -> Response {
 }
 
 async fn models(State(api): State<Api>) -> Response {
-    Json(json!({ "models": *api.models })).into_response()
+    Json(json!({ "models": (api.models)() })).into_response()
 }
 
 async fn openapi() -> Response {

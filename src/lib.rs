@@ -9,8 +9,10 @@
 //! memory can be rebuilt from them. `docs/architecture.md` says more; the modules below are in the
 //! order of the flow, and `tests/tidy.rs` holds them to who may import whom.
 
+pub mod child;
 pub mod clock;
 pub mod lifecycle;
+pub mod priority;
 pub mod refusal;
 pub mod retry;
 pub mod telemetry;

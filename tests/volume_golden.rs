@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
-use pacs_gateway::inference::{Config, Engine, Runtime, Turn};
+use pacs_gateway::inference::{Config, Engine, Turn};
 use pacs_gateway::model::manifest::Priority;
 use pacs_gateway::model::{InputSpec, Manifest, Tensor, VolumeSpec, repository};
 use pacs_gateway::pixel::{Frames, Limits, Refusal};
@@ -213,12 +213,12 @@ async fn a_model_of_volumes_answers_as_in_python() {
     let InputSpec::Volume(spec) = package.manifest.input().unwrap().1 else {
         panic!("a model of volumes");
     };
-    let runtime = Runtime::load(Path::new("")).unwrap();
+    let program = Path::new(env!("CARGO_BIN_EXE_pacs-gateway"));
     let config = Config {
         sessions: 1,
         ..Config::default()
     };
-    let engine = Engine::start(&runtime, &config, package).unwrap();
+    let engine = Engine::start(&config, package, program, &package.onnx).unwrap();
     let cases = package.golden_cases().unwrap();
     assert_eq!(cases.len(), 4);
     for case in cases {

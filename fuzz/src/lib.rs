@@ -14,6 +14,8 @@ pub mod dicom;
 pub mod model;
 #[path = "../../src/pixel/mod.rs"]
 pub mod pixel;
+#[path = "../../src/priority.rs"]
+pub mod priority;
 #[path = "../../src/refusal.rs"]
 pub mod refusal;
 #[path = "../../src/units.rs"]

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 
 use self::output::{Fault, Sink};
 use super::FAILED;
+use crate::child;
 use crate::decoder::{self, Decoders};
 use crate::model::manifest::ValueSpace;
 
@@ -80,7 +81,7 @@ pub fn run(args: &DecodeArgs) -> anyhow::Result<ExitCode> {
     for path in &args.paths {
         walk(path, Path::new(""), &mut files);
     }
-    let program = Decoders::this_program();
+    let program = child::this_program();
     let decoders = Decoders::start(decoder::Config::default(), program, None)?;
     let mut failed = false;
     let mut stdout = std::io::stdout().lock();

@@ -46,6 +46,9 @@ enum Command {
     /// What the gateway starts to decode files in.
     #[command(hide = true)]
     DecodeWorker(crate::decoder::WorkerArgs),
+    /// What the gateway starts to run models in.
+    #[command(hide = true)]
+    InferenceWorker(crate::inference::WorkerArgs),
     /// C-ECHO: check a connection.
     Echo(scu::EchoArgs),
     /// C-STORE: send files.
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Infer(args) => infer::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::DecodeWorker(args) => crate::decoder::work(&args).map_err(Into::into),
+        Command::InferenceWorker(args) => crate::inference::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
         Command::Study(args) => ask::study(&args),

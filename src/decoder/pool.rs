@@ -11,9 +11,10 @@ use std::time::Duration;
 use half::f16;
 
 use super::Config;
-use super::process::{Death, Worker};
+use super::process::{Worker, text};
 use super::protocol::{Facts, Job, Reply, Request, Stage};
 use super::worker::here;
+use crate::child::Death;
 use crate::model::manifest::DType;
 use crate::model::selection::Condition;
 use crate::model::{ImageSpec, Tensor, TensorData};
@@ -118,15 +119,6 @@ impl Decoders {
                 returned: Condvar::new(),
             }),
         })
-    }
-
-    /// The program that is running, wherever its file has gone meanwhile.
-    pub fn this_program() -> PathBuf {
-        let running = Path::new("/proc/self/exe");
-        if running.exists() {
-            return running.to_owned();
-        }
-        std::env::current_exe().unwrap_or_default()
     }
 
     /// Frames that can be decoded at the same time.
@@ -332,7 +324,7 @@ impl Pool {
         self.returned.notify_one();
         tracing::warn!(
             reason = death.reason(),
-            text = death.text(&self.config),
+            text = text(death, &self.config),
             "a decoding process is gone; another takes its place"
         );
         if let Some(metrics) = &self.metrics {
@@ -380,7 +372,7 @@ fn refused(death: &Death, config: &Config) -> Refusal {
     };
     Refusal::new(
         code,
-        format!("the decoding process failed: {}", death.text(config)),
+        format!("the decoding process failed: {}", text(death, config)),
     )
 }
 

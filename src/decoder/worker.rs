@@ -2,17 +2,13 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use rustix::process::{Resource, Rlimit, setrlimit};
-
-use super::protocol::{Facts, Job, Reply, Request, Stage, put, receive, send};
+use super::protocol::{Facts, Job, Reply, Request, Stage, put};
+use crate::child::{Bounds, Watchdog, confine, receive, send, streams};
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
@@ -22,8 +18,6 @@ use crate::volume::plane;
 
 /// An instance with more frames stays open this long for the next one.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// How much longer than the gateway a worker waits for itself, in case the gateway is gone.
-const GRACE: Duration = Duration::from_secs(5);
 /// Standard streams, the file and a few to spare.
 const MAX_FILES: u64 = 32;
 
@@ -44,24 +38,17 @@ pub struct WorkerArgs {
 /// # Errors
 /// When the limits cannot be set, standard input is no socket, or the gateway says nonsense.
 pub fn work(args: &WorkerArgs) -> io::Result<ExitCode> {
-    for (resource, most) in [
-        (Resource::Data, args.memory),
-        // A core file would hold somebody's images.
-        (Resource::Core, 0),
-        // Its only files to write are the two in memory, values and last words.
-        (Resource::Fsize, args.memory),
-        (Resource::Nofile, MAX_FILES),
-    ] {
-        let limit = Rlimit {
-            current: Some(most),
-            maximum: Some(most),
-        };
-        setrlimit(resource, limit)?;
-    }
+    confine(Bounds {
+        memory: Some(args.memory),
+        values: args.memory,
+        files: Some(MAX_FILES),
+    })?;
+    let (stream, values) = streams()?;
     let mut server = Server {
-        stream: UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?),
-        values: File::from(io::stdout().as_fd().try_clone_to_owned()?),
-        watchdog: Watchdog::start(Duration::from_millis(args.timeout) + GRACE)?,
+        stream,
+        values,
+        watchdog: Watchdog::start()?,
+        time: Duration::from_millis(args.timeout),
     };
     let mut next = server.next(None)?;
     while let Some(request) = next {
@@ -74,6 +61,8 @@ struct Server {
     stream: UnixStream,
     values: File,
     watchdog: Watchdog,
+    /// For one frame.
+    time: Duration,
 }
 
 impl Server {
@@ -86,7 +75,7 @@ impl Server {
             other => other?,
         };
         if request.is_some() {
-            self.watchdog.arm();
+            self.watchdog.arm(self.time);
         }
         Ok(request)
     }
@@ -250,43 +239,5 @@ fn samples(data: TensorData) -> Result<Samples, Refusal> {
             values.into_iter().map(half::f16::to_bits).collect(),
         )),
         TensorData::I64(_) => Err(Refusal::new("model-input", "no image has 64-bit values")),
-    }
-}
-
-/// Ends a worker that outlives its time when there is no gateway any more to do it.
-struct Watchdog {
-    time: Duration,
-    due: Arc<Mutex<Option<Instant>>>,
-}
-
-impl Watchdog {
-    fn start(time: Duration) -> io::Result<Self> {
-        let due = Arc::new(Mutex::new(None::<Instant>));
-        let seen = Arc::clone(&due);
-        thread::Builder::new()
-            .name("watchdog".to_owned())
-            .stack_size(64 << 10)
-            .spawn(move || {
-                loop {
-                    thread::sleep(GRACE / 5);
-                    let due = *seen.lock().unwrap_or_else(PoisonError::into_inner);
-                    if due.is_some_and(|due| Instant::now() > due) {
-                        std::process::abort();
-                    }
-                }
-            })?;
-        Ok(Self { time, due })
-    }
-
-    fn arm(&self) {
-        self.set(Some(Instant::now() + self.time));
-    }
-
-    fn disarm(&self) {
-        self.set(None);
-    }
-
-    fn set(&self, due: Option<Instant>) {
-        *self.due.lock().unwrap_or_else(PoisonError::into_inner) = due;
     }
 }

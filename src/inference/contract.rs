@@ -1,116 +1,140 @@
 //! Does the manifest fit the graph? Checked at load, with a message that names both sides.
 
-use ort::session::Session;
-use ort::value::{TensorElementType, ValueType};
-
-use crate::model::manifest::{DType, Layout, OutputSpec};
+use super::protocol::{Element, Graph, Outlet};
+use crate::model::manifest::{DType, Layout};
 use crate::model::{InputSpec, Manifest};
 
-/// What the session thread needs to know of a checked graph.
+/// What runs need to know of a checked graph.
 #[derive(Debug, Clone)]
 pub(super) struct Contract {
-    /// Name of the input tensor.
-    pub input: String,
-    /// Name of the output tensor.
-    pub output: String,
-    /// Shape of one sample, without the batch.
-    pub sample_shape: Vec<usize>,
+    /// In the manifest's order, which is that of a sample's tensors.
+    pub inputs: Vec<Input>,
+    /// Names of the tensors of [`Manifest::tensors`].
+    pub outputs: Vec<String>,
     /// Size of the batch dimension when the graph fixes it.
     pub fixed_batch: Option<usize>,
 }
 
-/// Checks names, types and shapes of the manifest's input and output against the graph's.
+/// An input tensor.
+#[derive(Debug, Clone)]
+pub(super) struct Input {
+    pub name: String,
+    pub element: Element,
+    /// Of one sample, without the batch.
+    pub shape: Vec<usize>,
+}
+
+/// Checks names, types and shapes of the manifest's inputs and outputs against the graph's.
 ///
 /// # Errors
 /// The manifest's key and what the graph says instead.
-pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, String> {
-    let (input, spec) = manifest.input()?;
-    let names = |outlets: &[ort::value::Outlet]| {
-        let names: Vec<&str> = outlets.iter().map(|outlet| outlet.name()).collect();
-        names.join(", ")
-    };
-    let outlet = session
-        .inputs()
-        .iter()
-        .find(|outlet| outlet.name() == input)
-        .ok_or_else(|| {
-            format!(
-                "input.name: manifest says `{input}`, the graph has {}",
-                names(session.inputs())
-            )
-        })?;
-    if session.inputs().len() != 1 {
+pub(super) fn check(manifest: &Manifest, graph: &Graph) -> Result<Contract, String> {
+    let wanted = [manifest.input()?];
+    let mut inputs = Vec::new();
+    let mut fixed_batch = None;
+    for (name, spec) in &wanted {
+        let (input, batch) = input(name, spec, graph)?;
+        if inputs.is_empty() {
+            fixed_batch = batch;
+        } else if fixed_batch != batch {
+            return Err(format!(
+                "input: the graph wants another batch for `{name}` than for the inputs before it"
+            ));
+        }
+        inputs.push(input);
+    }
+    if graph.inputs.len() != wanted.len() {
         return Err(format!(
-            "input: manifest has one, the graph wants {}",
-            names(session.inputs())
+            "input: manifest has {}, the graph wants {}",
+            wanted.len(),
+            names(&graph.inputs)
         ));
     }
-    let (element, shape) = tensor(outlet.dtype())
-        .ok_or_else(|| format!("input.name: `{input}` is no tensor in the graph"))?;
-    let (dtype, expected) = expected(&spec);
-    if element != dtype {
+    let described = manifest.output.tensors();
+    for name in manifest.tensors() {
+        let shape = output(name, graph)?;
+        if described.contains(&name) {
+            manifest.output.fits(name, shape)?;
+        }
+    }
+    Ok(Contract {
+        inputs,
+        outputs: manifest.tensors().into_iter().map(str::to_owned).collect(),
+        fixed_batch,
+    })
+}
+
+fn input(name: &str, spec: &InputSpec, graph: &Graph) -> Result<(Input, Option<usize>), String> {
+    let outlet = find(name, &graph.inputs).ok_or_else(|| {
+        format!(
+            "input.name: manifest says `{name}`, the graph has {}",
+            names(&graph.inputs)
+        )
+    })?;
+    let (element, shape) = outlet
+        .tensor
+        .as_ref()
+        .ok_or_else(|| format!("input.name: `{name}` is no tensor in the graph"))?;
+    let (wanted, expected) = expected(spec);
+    if element != word(wanted) {
         return Err(format!(
-            "input.dtype: manifest says {dtype:?}, the graph wants {element:?}"
+            "input.dtype: manifest says {} for `{name}`, the graph wants {element}",
+            word(wanted)
         ));
     }
     let fits = shape.len() == expected.len() + 1
-        && shape[1..]
+        && shape
             .iter()
+            .skip(1)
             .zip(&expected)
             .all(|(graph, ours)| *graph < 0 || usize::try_from(*graph) == Ok(*ours));
     if !fits {
         return Err(format!(
-            "input: manifest gives `{input}` the shape {}, the graph wants {}",
+            "input: manifest gives `{name}` the shape {}, the graph wants {}",
             show(&[&[-1], as_signed(&expected).as_slice()].concat()),
-            show(&shape)
+            show(shape)
         ));
     }
-    let OutputSpec::Classification(wanted) = &manifest.output else {
-        return Err(format!(
-            "output.kind: {} is not supported yet",
-            manifest.output.kind()
-        ));
+    let batch = shape.first().and_then(|batch| usize::try_from(*batch).ok());
+    let input = Input {
+        name: name.to_owned(),
+        element: wanted,
+        shape: expected,
     };
-    let tensor_name = &wanted.tensor;
-    let outlet = session
-        .outputs()
-        .iter()
-        .find(|outlet| outlet.name() == tensor_name)
-        .ok_or_else(|| {
-            format!(
-                "output.tensor: manifest says `{tensor_name}`, the graph has {}",
-                names(session.outputs())
-            )
-        })?;
-    let (element, output) = tensor(outlet.dtype())
-        .ok_or_else(|| format!("output.tensor: `{tensor_name}` is no tensor in the graph"))?;
-    if !matches!(
-        element,
-        TensorElementType::Float32 | TensorElementType::Float16
-    ) {
+    Ok((input, batch.filter(|batch| *batch > 0)))
+}
+
+fn output<'g>(name: &str, graph: &'g Graph) -> Result<&'g [i64], String> {
+    let outlet = find(name, &graph.outputs).ok_or_else(|| {
+        format!(
+            "output.tensor: manifest says `{name}`, the graph has {}",
+            names(&graph.outputs)
+        )
+    })?;
+    let (element, shape) = outlet
+        .tensor
+        .as_ref()
+        .ok_or_else(|| format!("output.tensor: `{name}` is no tensor in the graph"))?;
+    if !["Float32", "Float16", "Int64", "Int32"].contains(&element.as_str()) {
         return Err(format!(
-            "output.tensor: `{tensor_name}` has {element:?}, not floating point"
+            "output.tensor: `{name}` has {element}; float32, float16, int64 and int32 can be read"
         ));
     }
-    manifest.output.fits(tensor_name, &output)?;
-    Ok(Contract {
-        input: input.to_owned(),
-        output: tensor_name.clone(),
-        sample_shape: expected,
-        fixed_batch: usize::try_from(shape[0]).ok().filter(|batch| *batch > 0),
-    })
+    Ok(shape)
 }
 
-fn tensor(dtype: &ValueType) -> Option<(TensorElementType, Vec<i64>)> {
-    match dtype {
-        ValueType::Tensor { ty, shape, .. } => Some((*ty, shape.to_vec())),
-        _ => None,
-    }
+fn find<'g>(name: &str, outlets: &'g [Outlet]) -> Option<&'g Outlet> {
+    outlets.iter().find(|outlet| outlet.name == name)
 }
 
-fn expected(spec: &InputSpec) -> (TensorElementType, Vec<usize>) {
+fn names(outlets: &[Outlet]) -> String {
+    let names: Vec<&str> = outlets.iter().map(|outlet| outlet.name.as_str()).collect();
+    names.join(", ")
+}
+
+fn expected(spec: &InputSpec) -> (Element, Vec<usize>) {
     match spec {
-        InputSpec::Features(features) => (TensorElementType::Float32, vec![features.len()]),
+        InputSpec::Features(features) => (Element::F32, vec![features.len()]),
         InputSpec::Image(image) => {
             let shape = match image.layout {
                 Layout::Nhwc => vec![image.rows, image.columns, image.channels],
@@ -122,11 +146,21 @@ fn expected(spec: &InputSpec) -> (TensorElementType, Vec<usize>) {
     }
 }
 
-fn element(dtype: DType) -> TensorElementType {
+fn element(dtype: DType) -> Element {
     match dtype {
-        DType::Float32 => TensorElementType::Float32,
-        DType::Float16 => TensorElementType::Float16,
-        DType::Uint8 => TensorElementType::Uint8,
+        DType::Float32 => Element::F32,
+        DType::Float16 => Element::F16,
+        DType::Uint8 => Element::U8,
+    }
+}
+
+/// ONNX Runtime's word.
+const fn word(element: Element) -> &'static str {
+    match element {
+        Element::F32 => "Float32",
+        Element::F16 => "Float16",
+        Element::U8 => "Uint8",
+        Element::I64 => "Int64",
     }
 }
 

@@ -1,23 +1,27 @@
-//! A model being served: one queue, a few sessions on threads of their own.
+//! A model being served: one queue, a few sessions in processes of their own.
 //!
-//! Samples of all studies meet in the queue; a session thread that is free takes a batch when
-//! [`super::batch::cut`] says so. The queue is bounded by permits that callers take before they
+//! Samples of all studies meet in the queue; a session that is free takes a batch when
+//! [`super::batch::cut`] says so. The queue is bounded by places that callers take, in turn, before they
 //! prepare a sample, so pixels never pile up in front of a slow model.
 
-use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use ort::session::RunOptions;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-use super::batch::{Cut, Limits, cut};
-use super::session::ModelSession;
-use super::{Config, Provider, Runtime, Turn};
-use crate::model::manifest::DType;
-use crate::model::{InputSpec, Manifest, ModelError, Package, Tensor};
+use super::batch::Limits;
+use super::config::Allowed;
+use super::contract::{self, Contract, Input};
+use super::gate::Gate;
+use super::process::{Plan, StartError, Worker};
+use super::protocol::Element;
+use super::queue::{Probe, Queue, Sample, Slot};
+use super::session::Session;
+use super::{Config, Turn};
+use crate::model::{ModelError, Package, Tensor, TensorData};
+use crate::telemetry::Metrics;
 
 /// Why a sample got no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -25,9 +29,18 @@ pub enum InferenceError {
     /// ONNX Runtime failed, or its output contradicts the graph.
     #[error("the model failed: {0}")]
     Failed(String),
-    /// The run took longer than `inference.timeout`.
-    #[error("the model did not answer within {0:?}")]
-    Timeout(Duration),
+    /// The run took longer than `limits.timeout` and its process was ended.
+    #[error("the model gave {0}")]
+    Timeout(String),
+    /// The run ended its process.
+    #[error("the model's process failed: {0}")]
+    Crashed(String),
+    /// The run needed more than `limits.memory`.
+    #[error("the model failed: {0}")]
+    Memory(String),
+    /// The model has ended its processes so often that it is not asked for a while.
+    #[error("the model has failed repeatedly and is not asked for a while")]
+    Fenced,
     /// The engine is gone.
     #[error("the model is not being served")]
     Stopped,
@@ -36,7 +49,8 @@ pub enum InferenceError {
 /// The numbers of one sample.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The tensors of [`Manifest::tensors`], in that order, without the batch axis.
+    /// The tensors of [`crate::model::Manifest::tensors`], in that order, without the batch axis:
+    /// floats as `f32`, integers as `i64`.
     pub outputs: Vec<Tensor>,
     /// From queue to run.
     pub queued: Duration,
@@ -46,278 +60,218 @@ pub struct Answer {
     pub batch: usize,
 }
 
-/// The right to put one sample into the queue.
-pub struct Slot {
-    _permit: OwnedSemaphorePermit,
+/// How a model is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// It is asked.
+    Serving,
+    /// It is not asked, because it keeps ending its processes.
+    Fenced,
 }
 
-/// A model being served. Clones share it; the threads end with the last clone.
+impl State {
+    /// The word in `/api/v1/models`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Serving => "serving",
+            Self::Fenced => "fenced",
+        }
+    }
+}
+
+/// A model being served. Clones share it; the processes end with the last clone.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    inputs: Arc<[Input]>,
+    version: Arc<str>,
     _life: Arc<Life>,
-}
-
-struct Shared {
-    queue: Mutex<Queue>,
-    wake: Condvar,
-    slots: Arc<Semaphore>,
-    limits: Limits,
-    timeout: Duration,
-}
-
-#[derive(Default)]
-struct Queue {
-    waiting: VecDeque<Sample>,
-    running: Vec<Run>,
-    closed: bool,
-}
-
-struct Sample {
-    tensor: Tensor,
-    since: Instant,
-    reply: oneshot::Sender<Result<Answer, InferenceError>>,
-    _slot: Slot,
-}
-
-struct Run {
-    thread: usize,
-    since: Instant,
-    options: Arc<RunOptions>,
 }
 
 /// Closes the queue when the last handle goes.
 struct Life {
-    shared: Arc<Shared>,
+    queue: Arc<Queue>,
 }
 
 impl Drop for Life {
     fn drop(&mut self) {
-        self.shared.lock().closed = true;
-        self.shared.wake.notify_all();
+        self.queue.close();
     }
 }
 
 impl Engine {
-    /// Loads and warms up every session of a model. Returns when the largest batch has run once.
+    /// Loads and warms up every session of a model in processes of `program`, this binary. `onnx` is
+    /// one of the package's graphs. Blocking; returns when every size of batch has run once.
     ///
     /// # Errors
-    /// A manifest that does not fit the graph, or a graph that does not run.
+    /// A library that is not there, a manifest that does not fit the graph, or a graph that does not
+    /// run within its limits.
     pub fn start(
-        runtime: &Runtime,
         config: &Config,
         package: &Package,
+        program: &Path,
+        onnx: &Path,
     ) -> Result<Self, ModelError> {
+        let refuse = |err: StartError| match err {
+            StartError::Library(reason) => {
+                ModelError::new(Path::new("inference.onnxruntime"), reason)
+            }
+            other => ModelError::new(&package.manifest_path, other.to_string()),
+        };
         let manifest = &package.manifest;
-        let refuse = |reason: String| ModelError::new(&package.manifest_path, reason);
-        let mut sessions = Vec::new();
-        for _ in 0..config.session_count() {
-            let session = load(runtime, config, manifest, &package.onnx).map_err(refuse)?;
-            sessions.push(session);
+        let allowed = config.allowed(&manifest.limits);
+        let plan = Plan::new(config, &allowed, program, onnx).map_err(refuse)?;
+        let (mut first, graph) = Worker::start(&plan).map_err(refuse)?;
+        let changed = onnx == package.onnx && !graph.sha256.eq_ignore_ascii_case(&manifest.sha256);
+        if changed {
+            let reason = "sha256: the graph has changed since it was verified".to_owned();
+            return Err(refuse(StartError::Graph(reason)));
         }
-        let max_batch = sessions
-            .first()
-            .and_then(|session| session.contract.fixed_batch)
-            .unwrap_or(manifest.batching.max_batch);
-        let shared = Arc::new(Shared {
-            queue: Mutex::default(),
-            wake: Condvar::new(),
-            slots: Arc::new(Semaphore::new(2 * max_batch * sessions.len())),
-            limits: Limits {
-                max_batch,
-                max_delay: manifest.batching.max_delay.get(),
-            },
-            timeout: config.timeout.get(),
+        let contract = contract::check(manifest, &graph)
+            .map_err(|reason| refuse(StartError::Graph(reason)))?;
+        let batching = &manifest.batching;
+        let limits = Limits::of(
+            contract.fixed_batch,
+            batching.max_batch,
+            &batching.sizes,
+            batching.max_delay.get(),
+        );
+        first.warm_up(&plan, &contract, &limits).map_err(refuse)?;
+        let Allowed { sessions, .. } = allowed;
+        let places = Gate::new(2 * limits.max_batch * sessions);
+        let queue = Arc::new(Queue::new(limits, places, config));
+        let (version, inputs) = (graph.version.as_str().into(), inputs(&contract));
+        let model = Arc::new(super::session::Model {
+            plan,
+            contract,
+            sha256: graph.sha256,
         });
-        for (thread, session) in sessions.into_iter().enumerate() {
-            let shared = Arc::clone(&shared);
-            let name = format!("model-{thread}");
+        let workers = rest(&model, &queue, sessions - 1).map_err(refuse)?;
+        for (number, worker) in std::iter::once(first).chain(workers).enumerate() {
+            let session = Session::new(Arc::clone(&queue), Arc::clone(&model), worker);
             thread::Builder::new()
-                .name(name)
-                .spawn(move || shared.serve(thread, session))
-                .map_err(|err| refuse(format!("cannot start a thread: {err}")))?;
+                .name(format!("model-{number}"))
+                .spawn(move || session.serve())
+                .map_err(|err| refuse(StartError::Process(err)))?;
+        }
+        if config.provider != super::Provider::Cpu {
+            tracing::info!(
+                provider = config.provider.as_str(),
+                "execution provider in use"
+            );
         }
         Ok(Self {
             _life: Arc::new(Life {
-                shared: Arc::clone(&shared),
+                queue: Arc::clone(&queue),
             }),
-            shared,
+            queue,
+            inputs,
+            version,
         })
     }
 
-    /// Waits for room in the queue. Take it before preparing the sample.
-    pub async fn slot(&self, _turn: &Turn) -> Result<Slot, InferenceError> {
-        let slots = Arc::clone(&self.shared.slots);
-        let permit = slots
-            .acquire_owned()
-            .await
-            .map_err(|_| InferenceError::Stopped)?;
-        Ok(Slot { _permit: permit })
+    /// From now on deaths are counted there, under this name. The first call decides.
+    pub fn report_to(&self, metrics: &Arc<Metrics>, model: &str) {
+        self.queue.report_to(Arc::clone(metrics), model);
+    }
+
+    /// Waits for room in the queue, in turn. Take it before preparing the sample.
+    ///
+    /// # Errors
+    /// At once when the model is fenced.
+    pub async fn slot(&self, turn: &Turn) -> Result<Slot, InferenceError> {
+        // Who is refused does not have to wait for it.
+        let probe = Probe::admit(&self.queue)?;
+        let place = self.queue.places().enter(turn).await;
+        let probe = match probe {
+            Some(probe) => Some(probe),
+            // The fence may have gone up meanwhile.
+            None => Probe::admit(&self.queue)?,
+        };
+        Ok(Slot::new(place, probe, turn.priority))
     }
 
     /// Runs one sample, a tensor per `[[input]]`, with whatever company it finds.
+    ///
+    /// # Errors
+    /// Why there is no answer.
     pub async fn infer(&self, slot: Slot, tensors: Vec<Tensor>) -> Result<Answer, InferenceError> {
-        let Some(tensor) = tensors.into_iter().next() else {
+        if !fits(&self.inputs, &tensors) {
             return Err(InferenceError::Failed(
-                "a sample without tensors".to_owned(),
+                "the sample has other tensors than the graph wants".to_owned(),
             ));
-        };
-        let (reply, answer) = oneshot::channel();
-        self.shared.lock().waiting.push_back(Sample {
-            tensor,
-            since: Instant::now(),
-            reply,
-            _slot: slot,
-        });
-        self.shared.wake.notify_one();
-        let watch = async {
-            loop {
-                tokio::time::sleep(self.shared.timeout / 2).await;
-                self.shared.terminate_overdue();
-            }
-        };
-        tokio::select! {
-            answer = answer => answer.unwrap_or(Err(InferenceError::Stopped)),
-            never = watch => never,
         }
+        let (reply, answer) = oneshot::channel();
+        self.queue.push(Sample::new(tensors, slot, reply))?;
+        // Sessions answer what is in the queue, in the time that its runs may take.
+        answer.await.unwrap_or(Err(InferenceError::Stopped))
+    }
+
+    /// How the model is.
+    pub fn state(&self) -> State {
+        if self.queue.is_fenced() {
+            State::Fenced
+        } else {
+            State::Serving
+        }
+    }
+
+    /// Version of ONNX Runtime, for example `1.28.0`.
+    pub fn version(&self) -> &str {
+        &self.version
     }
 
     /// Samples per run at most.
     pub fn max_batch(&self) -> usize {
-        self.shared.limits.max_batch
+        self.queue.limits().max_batch
     }
 }
 
-fn load(
-    runtime: &Runtime,
-    config: &Config,
-    manifest: &Manifest,
-    onnx: &Path,
-) -> Result<ModelSession, String> {
-    let mut session = ModelSession::load(runtime, config, manifest, onnx)?;
-    let dtype = match manifest.input()?.1 {
-        InputSpec::Image(image) => image.dtype,
-        InputSpec::Volume(volume) => volume.dtype,
-        InputSpec::Features(_) => DType::Float32,
-    };
-    let blank = session.blank(dtype);
-    let largest = session
-        .contract
-        .fixed_batch
-        .unwrap_or(manifest.batching.max_batch);
-    let options = RunOptions::new().map_err(|err| err.to_string())?;
-    for size in [1, largest] {
-        let samples = vec![&blank; size.min(largest)];
-        session
-            .run(&samples, &options)
-            .map_err(|err| format!("warm-up with a batch of {size}: {err}"))?;
+impl InferenceError {
+    /// The reason code of a sample that got no answer.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Failed(_) => "inference-failed",
+            Self::Timeout(_) => "inference-timeout",
+            Self::Crashed(_) => "inference-crashed",
+            Self::Memory(_) => "inference-memory",
+            Self::Fenced => "model-fenced",
+            Self::Stopped => "inference-stopped",
+        }
     }
-    if config.provider != Provider::Cpu {
-        tracing::info!(
-            provider = config.provider.as_str(),
-            "execution provider in use"
-        );
-    }
-    Ok(session)
 }
 
-impl Shared {
-    /// The life of a session thread.
-    fn serve(&self, thread: usize, mut session: ModelSession) {
-        while let Some(batch) = self.next_batch() {
-            let Ok(options) = RunOptions::new().map(Arc::new) else {
-                continue;
+/// The other sessions, all at the same time: large models take a while to load.
+fn rest(
+    model: &Arc<super::session::Model>,
+    queue: &Arc<Queue>,
+    count: usize,
+) -> Result<Vec<Worker>, StartError> {
+    thread::scope(|scope| {
+        let starting: Vec<_> = (0..count)
+            .map(|_| scope.spawn(|| model.start(queue.limits())))
+            .collect();
+        let abnormal = || StartError::Graph("loading it ended abnormally".to_owned());
+        starting
+            .into_iter()
+            .map(|started| started.join().unwrap_or_else(|_| Err(abnormal())))
+            .collect()
+    })
+}
+
+fn inputs(contract: &Contract) -> Arc<[Input]> {
+    contract.inputs.as_slice().into()
+}
+
+fn fits(inputs: &[Input], tensors: &[Tensor]) -> bool {
+    inputs.len() == tensors.len()
+        && inputs.iter().zip(tensors).all(|(input, tensor)| {
+            let (element, count) = match &tensor.data {
+                TensorData::F32(values) => (Element::F32, values.len()),
+                TensorData::F16(values) => (Element::F16, values.len()),
+                TensorData::U8(values) => (Element::U8, values.len()),
+                TensorData::I64(values) => (Element::I64, values.len()),
             };
-            let started = Instant::now();
-            self.lock().running.push(Run {
-                thread,
-                since: started,
-                options: Arc::clone(&options),
-            });
-            let tensors: Vec<&Tensor> = batch.iter().map(|sample| &sample.tensor).collect();
-            let outcome = session.run(&tensors, &options);
-            let ran = started.elapsed();
-            self.lock().running.retain(|run| run.thread != thread);
-            self.answer(batch, outcome, started, ran);
-        }
-    }
-
-    /// Blocks until a batch is to be run; `None` when the engine is dropped.
-    fn next_batch(&self) -> Option<Vec<Sample>> {
-        let mut queue = self.lock();
-        loop {
-            // Callers that gave up are not worth a place in the batch.
-            queue.waiting.retain(|sample| !sample.reply.is_closed());
-            let Some(oldest) = queue.waiting.front() else {
-                if queue.closed {
-                    return None;
-                }
-                queue = self
-                    .wake
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            match cut(
-                queue.waiting.len(),
-                oldest.since,
-                Instant::now(),
-                self.limits,
-            ) {
-                Cut::Take(count) => return Some(queue.waiting.drain(..count).collect()),
-                Cut::Wait(left) => {
-                    queue = self
-                        .wake
-                        .wait_timeout(queue, left)
-                        .map_or_else(|err| err.into_inner().0, |(queue, _)| queue);
-                }
-            }
-        }
-    }
-
-    fn answer(
-        &self,
-        batch: Vec<Sample>,
-        outcome: Result<Vec<Vec<f32>>, String>,
-        started: Instant,
-        ran: Duration,
-    ) {
-        let size = batch.len();
-        let mut rows = match outcome {
-            Ok(rows) => Ok(rows.into_iter()),
-            Err(_) if ran >= self.timeout => Err(InferenceError::Timeout(self.timeout)),
-            Err(reason) => Err(InferenceError::Failed(reason)),
-        };
-        for sample in batch {
-            let answer = match &mut rows {
-                Err(err) => Err(err.clone()),
-                Ok(rows) => rows
-                    .next()
-                    .map(|values| Answer {
-                        outputs: vec![Tensor {
-                            shape: vec![values.len()],
-                            data: crate::model::TensorData::F32(values),
-                        }],
-                        queued: started.saturating_duration_since(sample.since),
-                        ran,
-                        batch: size,
-                    })
-                    .ok_or_else(|| InferenceError::Failed("fewer rows than samples".to_owned())),
-            };
-            let _ = sample.reply.send(answer);
-        }
-    }
-
-    fn terminate_overdue(&self) {
-        for run in &self.lock().running {
-            if run.since.elapsed() >= self.timeout {
-                // The run returns with an error at the next kernel; the session stays usable.
-                let _ = run.options.terminate();
-            }
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+            input.element == element && input.shape == tensor.shape && count == tensor.len()
+        })
 }

@@ -1,20 +1,22 @@
-//! Finds ONNX Runtime's shared library, checks its version and loads it once per process.
+//! ONNX Runtime's shared library: the gateway finds it, a worker checks its version and loads it.
 //!
 //! Loading at run time lets one binary serve CPU and GPU builds of the library, and lets the gateway
-//! say what is missing instead of failing in the dynamic linker.
+//! say what is missing instead of failing in the dynamic linker. The gateway itself never loads it.
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
 use ort::environment::Environment;
 
 /// Oldest library that is safe: 1.22 passes ort's own check and then aborts the process.
 const OLDEST: (u32, u32) = (1, 23);
 
+/// For the system's loader.
+const SYSTEM: &str = "libonnxruntime.so";
+
 /// The library is absent, too old or broken.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum LibraryError {
+pub(super) enum LibraryError {
     /// Nothing was found.
     #[error(
         "ONNX Runtime was not found (looked at {looked_at}); run `make setup`, or install the Python \
@@ -45,57 +47,50 @@ pub enum LibraryError {
     },
 }
 
-/// ONNX Runtime, loaded. The environment lives as long as the process: ONNX Runtime allows one.
-#[derive(Clone)]
-pub struct Runtime {
-    pub(super) environment: Environment,
-    version: String,
-}
-
-impl Runtime {
-    /// Loads the library named by the configuration, by `ORT_DYLIB_PATH`, beside the binary or known
-    /// to the system's loader, in that order.
-    ///
-    /// # Errors
-    /// See [`LibraryError`]. The first call decides for the whole process.
-    pub fn load(configured: &Path) -> Result<Self, LibraryError> {
-        static LOADED: OnceLock<Result<Runtime, LibraryError>> = OnceLock::new();
-        LOADED.get_or_init(|| load(configured)).clone()
-    }
-
-    /// Version of the library, for example `1.28.0`.
-    pub fn version(&self) -> &str {
-        &self.version
-    }
-}
-
-fn load(configured: &Path) -> Result<Runtime, LibraryError> {
-    let path = find(configured)?;
+/// Loads the library at `path`, which [`find`] has given, for the whole process: ONNX Runtime allows
+/// one environment. Also gives its version, for example `1.28.0`.
+///
+/// # Errors
+/// See [`LibraryError`].
+pub(super) fn load(path: &Path) -> Result<(Environment, String), LibraryError> {
     let broken = |reason: String| LibraryError::Broken {
-        path: path.clone(),
+        path: path.to_owned(),
         reason,
     };
-    let version = version(&path).map_err(broken)?;
+    let version = match version(path) {
+        Ok(version) => version,
+        // The last place to look at was the system's loader.
+        Err(_) if path == Path::new(SYSTEM) => {
+            return Err(LibraryError::Absent {
+                looked_at: "`inference.onnxruntime`, ORT_DYLIB_PATH, the binary's folder and the \
+                            system's library path"
+                    .to_owned(),
+            });
+        }
+        Err(reason) => return Err(broken(reason)),
+    };
     let mut numbers = version.split('.').map(|part| part.parse().unwrap_or(0));
     let found = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     if found < OLDEST {
         return Err(LibraryError::TooOld {
-            path,
+            path: path.to_owned(),
             found: version,
         });
     }
-    let environment = ort::init_from(&path)
+    let environment = ort::init_from(path)
         .map_err(|err| broken(err.to_string()))?
         .with_telemetry(false)
         .build()
         .map_err(|err| broken(err.to_string()))?;
-    Ok(Runtime {
-        environment,
-        version,
-    })
+    Ok((environment, version))
 }
 
-fn find(configured: &Path) -> Result<PathBuf, LibraryError> {
+/// Where the library is: as the configuration says, as `ORT_DYLIB_PATH` says, beside the binary or
+/// wherever the system's loader finds it, in that order.
+///
+/// # Errors
+/// When a path that somebody named leads nowhere.
+pub(super) fn find(configured: &Path) -> Result<PathBuf, LibraryError> {
     // A path that somebody named is the one meant: no search goes on behind a misspelt one.
     let named = [
         Some(configured.to_owned()),
@@ -128,15 +123,7 @@ fn find(configured: &Path) -> Result<PathBuf, LibraryError> {
             return Ok(path.clone());
         }
     }
-    let system = PathBuf::from("libonnxruntime.so");
-    if version(&system).is_ok() {
-        return Ok(system);
-    }
-    Err(LibraryError::Absent {
-        looked_at: "`inference.onnxruntime`, ORT_DYLIB_PATH, the binary's folder and the system's \
-                    library path"
-            .to_owned(),
-    })
+    Ok(PathBuf::from(SYSTEM))
 }
 
 /// Asks the library for its version before ort touches it: ort accepts versions that then abort.

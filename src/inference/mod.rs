@@ -1,82 +1,33 @@
-//! Models run by ONNX Runtime. This module sees tensors, never DICOM.
+//! Models run by ONNX Runtime in processes of their own. This module sees tensors, never DICOM.
+//!
+//! ```text
+//! slot ──in turn──▶ queue ──batch──▶ session thread ──tensors──▶ worker: this binary, ONNX Runtime
+//!                     ▲ fence             └─ replaces a worker that died, and counts it
+//! ```
+//!
+//! - The gateway never loads ONNX Runtime. A model that crashes, hangs or eats memory ends its own
+//!   process; the batch is tried again sample by sample, and only what does it again is refused.
+//! - A model that does nothing else is fenced: its samples are refused at once, and one is let
+//!   through from time to time to see whether that is still needed. Other models notice nothing.
+//! - Places in the queue are granted to urgent studies first, then to modalities in turn.
 
 mod batch;
+mod config;
 mod contract;
 mod engine;
+mod fence;
+mod gate;
 mod library;
+mod process;
+mod protocol;
+mod queue;
 mod session;
 mod turn;
+mod worker;
 
-use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
-
-use crate::units::HumanDuration;
-
-pub use engine::{Answer, Engine, InferenceError, Slot};
-pub use library::{LibraryError, Runtime};
-pub use turn::Turn;
-
-/// The `[inference]` section.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where models run.
-    pub provider: Provider,
-    /// Path of the ONNX Runtime shared library; empty: look for it.
-    pub onnxruntime: PathBuf,
-    /// Sessions per model, each with a thread of its own; 0: one per core.
-    pub sessions: usize,
-    /// Threads inside one session. One is best for throughput on few cores.
-    pub intra_op_threads: usize,
-    /// Longest run of one batch before it is terminated.
-    pub timeout: HumanDuration,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            provider: Provider::Cpu,
-            onnxruntime: PathBuf::new(),
-            sessions: 0,
-            intra_op_threads: 1,
-            timeout: HumanDuration::from_secs(60),
-        }
-    }
-}
-
-impl Config {
-    /// Sessions per model, resolved.
-    pub fn session_count(&self) -> usize {
-        match self.sessions {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
-            count => count,
-        }
-    }
-}
-
-/// Execution provider. One that is not there is an error at start, never a silent fall-back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, Default)]
-#[serde(rename_all = "lowercase")]
-pub enum Provider {
-    /// The processor.
-    #[default]
-    Cpu,
-    /// NVIDIA CUDA; needs the Cargo feature `cuda`.
-    Cuda,
-    /// NVIDIA TensorRT; needs the Cargo feature `tensorrt`.
-    Tensorrt,
-    /// Intel OpenVINO; needs the Cargo feature `openvino`.
-    Openvino,
-}
-
-impl Provider {
-    /// The word in configuration and messages.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cpu => "cpu",
-            Self::Cuda => "cuda",
-            Self::Tensorrt => "tensorrt",
-            Self::Openvino => "openvino",
-        }
-    }
-}
+pub use config::{Config, Provider};
+pub use engine::{Answer, Engine, InferenceError, State};
+pub use gate::{Gate, Place};
+pub use queue::Slot;
+pub use turn::{Turn, Turns};
+pub use worker::{WorkerArgs, work};

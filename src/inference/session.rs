@@ -1,180 +1,153 @@
-//! One ONNX Runtime session: loaded, checked, warmed up, and run on batches.
+//! A session: a thread that takes batches from the queue and has a worker run them.
 
-use std::path::Path;
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use half::f16;
-use ort::ep::ExecutionProviderDispatch;
-use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{RunOptions, Session};
-use ort::value::{DynValue, TensorElementType};
+use super::batch::Limits;
+use super::contract::Contract;
+use super::process::{Plan, StartError, Trouble, Worker};
+use super::queue::{Queue, Sample};
+use super::{Answer, InferenceError};
+use crate::child::Death;
+use crate::model::Tensor;
+use crate::retry::Backoff;
 
-use super::contract::{self, Contract};
-use super::{Config, Provider, Runtime};
-use crate::model::{Manifest, Tensor, TensorData};
+/// Between attempts at starting a worker.
+const STARTS: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(5));
 
-/// A session and what the manifest promised about it.
-pub(super) struct ModelSession {
-    session: Session,
+/// What all sessions of a model have in common.
+pub(super) struct Model {
+    pub plan: Plan,
     pub contract: Contract,
+    /// Of the graph that was verified.
+    pub sha256: String,
 }
 
-impl ModelSession {
-    /// Loads the graph and checks the manifest against it.
-    ///
-    /// # Errors
-    /// ONNX Runtime's words, or the key that does not fit.
-    pub fn load(
-        runtime: &Runtime,
-        config: &Config,
-        manifest: &Manifest,
-        onnx: &Path,
-    ) -> Result<Self, String> {
-        let session = builder(runtime, config)?
-            .commit_from_file(onnx)
-            .map_err(|err| format!("{}: {err}", onnx.display()))?;
-        let contract = contract::check(manifest, &session)?;
-        Ok(Self { session, contract })
-    }
+pub(super) struct Session {
+    queue: Arc<Queue>,
+    model: Arc<Model>,
+    worker: Option<Worker>,
+}
 
-    /// Runs one batch; the result has one row per sample.
-    pub fn run(
-        &mut self,
-        samples: &[&Tensor],
-        options: &RunOptions,
-    ) -> Result<Vec<Vec<f32>>, String> {
-        let size = self.contract.fixed_batch.unwrap_or(samples.len());
-        let input = stack(samples, size, &self.contract.sample_shape)?;
-        let inputs = vec![(self.contract.input.as_str(), input)];
-        let outputs = self
-            .session
-            .run_with_options(inputs, options)
-            .map_err(|err| err.to_string())?;
-        let output = outputs
-            .get(self.contract.output.as_str())
-            .ok_or_else(|| format!("the run gave no `{}`", self.contract.output))?;
-        let (shape, values) = floats(output)?;
-        if shape.first() != Some(&size) || shape.len() != 2 {
-            return Err(format!(
-                "the run gave the shape {shape:?} for a batch of {size}"
+impl Model {
+    /// A worker that has loaded the graph, the very one, and run every size of batch.
+    pub fn start(&self, limits: &Limits) -> Result<Worker, StartError> {
+        let (mut worker, graph) = Worker::start(&self.plan)?;
+        if graph.sha256 != self.sha256 {
+            return Err(StartError::Graph(
+                "the graph has changed since it was verified".to_owned(),
             ));
         }
-        Ok(values
-            .chunks_exact(shape[1].max(1))
-            .take(samples.len())
-            .map(<[f32]>::to_vec)
-            .collect())
+        worker.warm_up(&self.plan, &self.contract, limits)?;
+        Ok(worker)
+    }
+}
+
+impl Session {
+    pub fn new(queue: Arc<Queue>, model: Arc<Model>, worker: Worker) -> Self {
+        Self {
+            queue,
+            model,
+            worker: Some(worker),
+        }
     }
 
-    /// A sample of zeros, for the warm-up.
-    pub fn blank(&self, dtype: crate::model::manifest::DType) -> Tensor {
-        use crate::model::manifest::DType;
-        let shape = self.contract.sample_shape.clone();
-        let count = shape.iter().product();
-        let data = match dtype {
-            DType::Float32 => TensorData::F32(vec![0.0; count]),
-            DType::Float16 => TensorData::F16(vec![f16::ZERO; count]),
-            DType::Uint8 => TensorData::U8(vec![0; count]),
+    /// The life of a session's thread.
+    pub fn serve(mut self) {
+        while let Some(batch) = self.queue.next_batch() {
+            self.run(batch);
+        }
+    }
+
+    /// Answers a batch. One that ends its process is tried again sample by sample, so that only those
+    /// fail that do it again. Of a single sample only a crash is tried again: that may have been
+    /// somebody else's doing, while time and memory are the sample's own.
+    fn run(&mut self, batch: Vec<Sample>) {
+        let again = match self.attempt(&batch) {
+            Ok(answers) => {
+                for (sample, answer) in batch.into_iter().zip(answers) {
+                    sample.answer(Ok(answer));
+                }
+                return;
+            }
+            Err(err) => match err {
+                InferenceError::Crashed(_) => Ok(()),
+                InferenceError::Timeout(_) | InferenceError::Memory(_) if batch.len() > 1 => Ok(()),
+                other => Err(other),
+            },
         };
-        Tensor { shape, data }
+        for sample in batch {
+            let alone = std::slice::from_ref(&sample);
+            let answer = match &again {
+                Err(err) => Err(err.clone()),
+                Ok(()) if self.queue.is_fenced() && !sample.is_probe() => {
+                    Err(InferenceError::Fenced)
+                }
+                Ok(()) => self.attempt(alone).and_then(|mut answers| {
+                    let none = || InferenceError::Failed("a run without an answer".to_owned());
+                    answers.pop().ok_or_else(none)
+                }),
+            };
+            sample.answer(answer);
+        }
     }
-}
 
-fn builder(runtime: &Runtime, config: &Config) -> Result<SessionBuilder, String> {
-    let builder = Session::builder(&runtime.environment)
-        .map_err(|err| err.to_string())?
-        .with_optimization_level(GraphOptimizationLevel::All)
-        .map_err(|err| err.to_string())?
-        .with_intra_threads(config.intra_op_threads.max(1))
-        .map_err(|err| err.to_string())?
-        .with_inter_threads(1)
-        .map_err(|err| err.to_string())?
-        // Spinning threads halve the throughput of a machine that also decodes and receives.
-        .with_intra_op_spinning(false)
-        .map_err(|err| err.to_string())?;
-    with_provider(builder, config.provider)
-}
-
-/// Registers the provider so that its absence is an error; ort's default is a silent fall-back.
-fn with_provider(builder: SessionBuilder, provider: Provider) -> Result<SessionBuilder, String> {
-    let Some(dispatch) = dispatch(provider) else {
-        return match provider {
-            Provider::Cpu => Ok(builder),
-            other => Err(format!(
-                "inference.provider: this binary was built without the feature `{}`",
-                other.as_str()
-            )),
+    fn attempt(&mut self, batch: &[Sample]) -> Result<Vec<Answer>, InferenceError> {
+        let mut worker = match self.worker.take() {
+            Some(worker) => worker,
+            None => self.start()?,
         };
-    };
-    builder
-        .with_execution_providers([dispatch.error_on_failure()])
-        .map_err(|err| {
-            format!(
-                "inference.provider: {} is not available: {err}",
-                provider.as_str()
-            )
-        })
-}
-
-/// The provider's registration, if it is compiled in. The processor needs none.
-fn dispatch(provider: Provider) -> Option<ExecutionProviderDispatch> {
-    match provider {
-        #[cfg(feature = "cuda")]
-        Provider::Cuda => Some(ort::ep::CUDA::default().build()),
-        #[cfg(feature = "tensorrt")]
-        Provider::Tensorrt => Some(ort::ep::TensorRT::default().build()),
-        #[cfg(feature = "openvino")]
-        Provider::Openvino => Some(ort::ep::OpenVINO::default().build()),
-        _ => None,
+        let model = Arc::clone(&self.model);
+        let samples: Vec<&[Tensor]> = batch.iter().map(|s| s.tensors.as_slice()).collect();
+        let size = self.queue.limits().run_size(samples.len());
+        let started = Instant::now();
+        let outcome = worker.run(&model.plan, &model.contract, &samples, size);
+        let ran = started.elapsed();
+        let outcome = match outcome {
+            Err(Trouble::Died(death)) => {
+                // Gone before it is counted: who looks at the count may look for the process too.
+                drop(worker);
+                let text = model.plan.text(&death);
+                self.queue.died(death.reason(), &text);
+                return Err(match death {
+                    Death::Timeout => InferenceError::Timeout(text),
+                    Death::Memory => InferenceError::Memory(text),
+                    Death::Crash(_) => InferenceError::Crashed(text),
+                });
+            }
+            Err(Trouble::Failed(reason)) => Err(InferenceError::Failed(reason)),
+            Ok(rows) => Ok(rows),
+        };
+        self.worker = Some(worker);
+        self.queue.answered();
+        let answers = outcome?
+            .into_iter()
+            .zip(batch)
+            .map(|(outputs, sample)| Answer {
+                outputs,
+                queued: started.saturating_duration_since(sample.since),
+                ran,
+                batch: batch.len(),
+            });
+        Ok(answers.collect())
     }
-}
 
-/// Lays samples one after the other; a graph with a fixed batch gets zeros for the rest.
-fn stack(samples: &[&Tensor], size: usize, sample_shape: &[usize]) -> Result<DynValue, String> {
-    let count: usize = sample_shape.iter().product();
-    if samples.iter().any(|sample| sample.shape != sample_shape) {
-        return Err("a sample has another shape than the graph wants".to_owned());
-    }
-    let mut shape = vec![size];
-    shape.extend_from_slice(sample_shape);
-    macro_rules! stacked {
-        ($variant:path, $zero:expr) => {{
-            let mut all = Vec::with_capacity(size * count);
-            for sample in samples {
-                match &sample.data {
-                    $variant(values) => all.extend_from_slice(values),
-                    _ => return Err("samples of one batch have different types".to_owned()),
+    /// A worker in place of the one that is gone. Gives up when that puts up the fence.
+    fn start(&self) -> Result<Worker, InferenceError> {
+        let mut attempt = 0;
+        while !self.queue.is_closed() {
+            match self.model.start(self.queue.limits()) {
+                Ok(worker) => return Ok(worker),
+                Err(err) => {
+                    if self.queue.died("start", &err.to_string()) {
+                        return Err(InferenceError::Fenced);
+                    }
                 }
             }
-            all.resize(size * count, $zero);
-            ort::value::Tensor::from_array((shape, all))
-                .map(|tensor| tensor.into_dyn())
-                .map_err(|err| err.to_string())
-        }};
+            thread::sleep(STARTS.jittered(attempt));
+            attempt += 1;
+        }
+        Err(InferenceError::Stopped)
     }
-    match samples.first().map(|sample| &sample.data) {
-        Some(TensorData::F32(_)) => stacked!(TensorData::F32, 0.0),
-        Some(TensorData::F16(_)) => stacked!(TensorData::F16, f16::ZERO),
-        Some(TensorData::U8(_)) => stacked!(TensorData::U8, 0),
-        Some(TensorData::I64(_)) => stacked!(TensorData::I64, 0),
-        None => Err("a batch has no samples".to_owned()),
-    }
-}
-
-fn floats(value: &DynValue) -> Result<(Vec<usize>, Vec<f32>), String> {
-    let shape = |shape: &ort::value::Shape| {
-        shape
-            .iter()
-            .map(|size| usize::try_from(*size).unwrap_or(0))
-            .collect()
-    };
-    if value.dtype().tensor_type() == Some(TensorElementType::Float16) {
-        let (dims, values) = value
-            .try_extract_tensor::<f16>()
-            .map_err(|err| err.to_string())?;
-        return Ok((shape(dims), values.iter().map(|v| v.to_f32()).collect()));
-    }
-    let (dims, values) = value
-        .try_extract_tensor::<f32>()
-        .map_err(|err| err.to_string())?;
-    Ok((shape(dims), values.to_vec()))
 }

@@ -179,7 +179,11 @@ fn load(folder: &Path) -> Result<Package, ModelError> {
     })
 }
 
-fn digest(path: &Path) -> io::Result<String> {
+/// SHA-256 of a file, hex.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn digest(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hasher = Sha256::new();
     io::copy(&mut file, &mut hasher)?;

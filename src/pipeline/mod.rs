@@ -6,13 +6,13 @@
 
 mod examine;
 mod losses;
+mod order;
 mod report;
 
-use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -22,16 +22,16 @@ use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
-use crate::inference::{Engine, Turn};
+use crate::inference::{Engine, Gate, Turn};
 use crate::ledger::{Ledger, Revision};
 use crate::model::Package;
-use crate::model::manifest::Priority;
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
 use crate::study::{Assembler, StableStudy};
 use crate::telemetry::Metrics;
 
+use order::{Due, Line};
 pub use report::MessageConfig;
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
@@ -64,8 +64,8 @@ pub struct Pipeline {
     pub message: MessageConfig,
     /// Where files are decoded.
     pub decoders: Decoders,
-    /// As many permits as there are decoders, so that only work that can run holds a thread.
-    pub decoding: Arc<Semaphore>,
+    /// As many places as there are decoders, so that only work that can run holds a thread.
+    pub decoding: Arc<Gate>,
     /// What runs the models.
     pub runtime: crate::findings::event::RuntimeFacts,
     /// Rung when something was put into the outbox.
@@ -77,10 +77,11 @@ pub struct Pipeline {
 /// Studies between "complete" and "finished".
 #[derive(Default)]
 struct Work {
-    waiting: VecDeque<StableStudy>,
-    deferred: Vec<(Timestamp, StableStudy, u32)>,
-    running: HashSet<StudyInstanceUid>,
-    tasks: JoinSet<(StableStudy, Result<(), DatabaseError>)>,
+    /// Complete studies whose turn is being looked up.
+    sorting: JoinSet<Vec<Due>>,
+    line: Line,
+    deferred: Vec<(Timestamp, Due)>,
+    tasks: JoinSet<(Due, Result<(), DatabaseError>)>,
     failures: u32,
 }
 
@@ -99,14 +100,16 @@ impl Pipeline {
             arrivals.extend(self.spool.take_arrivals());
             self.take_note(&mut assembler, &mut arrivals).await;
             let now = Timestamp::now();
-            work.admit(assembler.take_stable(now), now);
+            let stable = assembler.take_stable(now);
+            if !stable.is_empty() {
+                work.sorting.spawn(order::turns(Arc::clone(&self), stable));
+            }
+            work.take_up_deferred(now);
             self.start(&mut work);
             self.metrics
                 .studies_open
                 .set(count(assembler.open_studies()));
-            self.metrics
-                .studies_in_work
-                .set(count(work.running.len() + work.waiting.len()));
+            self.metrics.studies_in_work.set(count(work.line.len()));
             let next = assembler
                 .next_decision(now)
                 .into_iter()
@@ -119,6 +122,9 @@ impl Pipeline {
                 Some(_) = wake.recv() => {
                     tokio::time::sleep(GATHER.min(wait)).await;
                     while wake.try_recv().is_ok() {}
+                }
+                Some(sorted) = work.sorting.join_next() => {
+                    sorted.unwrap_or_default().into_iter().for_each(|due| work.line.admit(due));
                 }
                 Some(ended) = work.tasks.join_next() => self.ended(&mut work, ended),
             }
@@ -147,43 +153,30 @@ impl Pipeline {
     }
 
     fn start(self: &Arc<Self>, work: &mut Work) {
-        let mut held = VecDeque::new();
-        while work.running.len() < self.study.concurrency.max(1) {
-            let Some(study) = work.waiting.pop_front() else {
-                break;
-            };
-            // A late instance can complete a study again while its first revision is in hand.
-            if work.running.contains(&study.uid) {
-                held.push_back(study);
-                continue;
-            }
-            work.running.insert(study.uid.clone());
+        while let Some(due) = work.line.next(self.study.concurrency) {
             let pipeline = Arc::clone(self);
             work.tasks.spawn(async move {
-                let outcome = pipeline.process(&study).await;
-                (study, outcome)
+                let outcome = pipeline.process(&due.study, due.turn.clone()).await;
+                (due, outcome)
             });
         }
-        held.append(&mut work.waiting);
-        work.waiting = held;
     }
 
     fn ended(
         &self,
         work: &mut Work,
-        ended: Result<(StableStudy, Result<(), DatabaseError>), tokio::task::JoinError>,
+        ended: Result<(Due, Result<(), DatabaseError>), tokio::task::JoinError>,
     ) {
         match ended {
-            Ok((study, outcome)) => {
-                work.running.remove(&study.uid);
+            Ok((due, outcome)) => {
+                work.line.ended(&due.study.uid);
                 match outcome {
                     Ok(()) => work.failures = 0,
                     Err(err) => {
                         let delay = ATTEMPTS.jittered(work.failures);
                         work.failures = work.failures.saturating_add(1);
                         tracing::warn!(error = %err, ?delay, "study deferred");
-                        work.deferred
-                            .push((Timestamp::now() + delay, study, work.failures));
+                        work.deferred.push((Timestamp::now() + delay, due));
                     }
                 }
             }
@@ -194,7 +187,11 @@ impl Pipeline {
     }
 
     /// Turns one stable study into messages owed to the broker.
-    async fn process(self: &Arc<Self>, study: &StableStudy) -> Result<(), DatabaseError> {
+    async fn process(
+        self: &Arc<Self>,
+        study: &StableStudy,
+        turn: Turn,
+    ) -> Result<(), DatabaseError> {
         let StudyEntries {
             current: entries,
             others,
@@ -227,7 +224,7 @@ impl Pipeline {
                 ),
             )
         } else {
-            examine::examine(self, turn(&entries), &entries).await
+            examine::examine(self, turn, &entries).await
         };
         self.keep_what_broke_a_decoder(&entries, &examined).await;
         let facts = report::facts(
@@ -348,29 +345,19 @@ impl Pipeline {
 }
 
 impl Work {
-    fn admit(&mut self, stable: Vec<StableStudy>, now: Timestamp) {
-        self.waiting.extend(stable);
-        let (ready, later) = std::mem::take(&mut self.deferred)
+    /// Takes up the studies whose next attempt is due.
+    fn take_up_deferred(&mut self, now: Timestamp) {
+        let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.deferred)
             .into_iter()
-            .partition(|(at, _, _)| *at <= now);
+            .partition(|(at, _)| *at <= now);
         self.deferred = later;
-        let ready: Vec<(Timestamp, StableStudy, u32)> = ready;
-        self.waiting
-            .extend(ready.into_iter().map(|(_, study, _)| study));
+        for (_, due) in ready {
+            self.line.admit(due);
+        }
     }
 
     fn next_attempt(&self) -> Option<Timestamp> {
-        self.deferred.iter().map(|(at, _, _)| *at).min()
-    }
-}
-
-/// What the work on a study is ordered by.
-fn turn(entries: &[Arc<Entry>]) -> Turn {
-    let first = entries.first();
-    Turn {
-        priority: Priority::Routine,
-        modality: first.map_or_else(String::new, |entry| entry.modality.clone()),
-        study: first.map_or(0, |entry| entry.id.0),
+        self.deferred.iter().map(|(at, _)| *at).min()
     }
 }
 

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::dicom::uid::StudyInstanceUid;
+use crate::priority::Priority;
 use crate::spool::Entry;
 use crate::units::HumanDuration;
 
@@ -25,6 +26,8 @@ pub struct Config {
     pub quiet_period: HumanDuration,
     /// Other quiet periods by calling AE title.
     pub quiet_period_by_ae: BTreeMap<String, HumanDuration>,
+    /// Priority by calling AE title, where the images do not say.
+    pub priority_by_ae: BTreeMap<String, Priority>,
     /// Age at which a study is complete whatever still arrives.
     pub max_age: HumanDuration,
     /// Studies worked on at the same time.
@@ -38,6 +41,7 @@ impl Default for Config {
         Self {
             quiet_period: HumanDuration::from_secs(5),
             quiet_period_by_ae: BTreeMap::new(),
+            priority_by_ae: BTreeMap::new(),
             max_age: HumanDuration::from_secs(3600),
             concurrency: 8,
             max_attempts: 5,
@@ -46,18 +50,25 @@ impl Default for Config {
 }
 
 impl Config {
+    /// What the configuration says of this sender's studies.
+    pub fn priority(&self, calling_ae: &str) -> Option<Priority> {
+        by_ae(&self.priority_by_ae, calling_ae)
+    }
+
     fn policy(&self, calling_ae: &str) -> Policy {
-        // Configuration keys from the environment arrive in lower case.
-        let own = self
-            .quiet_period_by_ae
-            .iter()
-            .find(|(ae, _)| ae.eq_ignore_ascii_case(calling_ae))
-            .map(|(_, period)| *period);
+        let own = by_ae(&self.quiet_period_by_ae, calling_ae);
         Policy {
             quiet_period: own.unwrap_or(self.quiet_period).get(),
             max_age: self.max_age.get(),
         }
     }
+}
+
+fn by_ae<T: Copy>(table: &BTreeMap<String, T>, calling_ae: &str) -> Option<T> {
+    // Configuration keys from the environment arrive in lower case.
+    let mut rows = table.iter();
+    rows.find(|(ae, _)| ae.eq_ignore_ascii_case(calling_ae))
+        .map(|(_, value)| *value)
 }
 
 /// A study that is ready to be worked on.

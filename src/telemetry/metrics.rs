@@ -70,6 +70,10 @@ pub struct Metrics {
     pub inference_duration_seconds: HistogramVec,
     /// Samples per run, by model.
     pub inference_batch_size: HistogramVec,
+    /// Processes of a model that ended in the middle of a run or did not start, by reason.
+    pub inference_worker_deaths_total: IntCounterVec,
+    /// 1 while a model is fenced.
+    pub model_fenced: IntGaugeVec,
     /// 1 for every model being served.
     pub model_info: IntGaugeVec,
     /// Messages owed to the broker.
@@ -236,6 +240,15 @@ impl Metrics {
                 "Samples per run, by model",
                 &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
             )?,
+            inference_worker_deaths_total: make.counters(
+                "inference_worker_deaths_total",
+                "Processes of a model that ended in the middle of a run or did not start, by reason",
+                &["model", "reason"],
+            )?,
+            model_fenced: make.keep(IntGaugeVec::new(
+                Opts::new("model_fenced", "1 while a model is fenced"),
+                &["model"],
+            )?)?,
             model_info: make.keep(IntGaugeVec::new(
                 Opts::new("model_info", "1 for every model being served"),
                 &["model", "version", "sha256"],

@@ -15,6 +15,7 @@ mod serving;
 use serde::Deserialize;
 
 pub use super::volume::VolumeSpec;
+pub use crate::priority::Priority;
 pub use applies::{AppliesTo, Choose, Guard, Level, OrderBy, Quality, QualityFlag, Rule, Scalar};
 pub use combine::{Combine, Ensemble, Flip, Fold};
 pub use explanation::{Explanation, Method};
@@ -24,7 +25,7 @@ pub use input::{
 };
 pub use output::{
     Activation, Aggregate, BoxFormat, Classification, Code, Coordinates, Detection, Label, Nms,
-    OutputSpec, Priority, Quantity, Region, Regression, Reported, Segmentation,
+    OutputSpec, Quantity, Region, Regression, Reported, Segmentation,
 };
 pub use serving::{Batching, Limits, Reference};
 

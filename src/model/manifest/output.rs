@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::bounded;
+use crate::priority::Priority;
 
 /// A code with its meaning, as it goes into messages.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -42,29 +43,6 @@ pub enum Aggregate {
     Any,
     /// None: a finding per image.
     Each,
-}
-
-/// Urgency, the most urgent first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Priority {
-    /// Within minutes.
-    Stat,
-    /// Within hours.
-    Urgent,
-    /// In its turn.
-    Routine,
-}
-
-impl Priority {
-    /// The word in messages and routing keys.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Stat => "stat",
-            Self::Urgent => "urgent",
-            Self::Routine => "routine",
-        }
-    }
 }
 
 /// The `[output]` table: the task.

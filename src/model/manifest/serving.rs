@@ -39,6 +39,10 @@ pub struct Limits {
     pub memory: Option<ByteSize>,
     /// Longest run of one batch.
     pub timeout: Option<HumanDuration>,
+    /// Whether a session keeps freed memory for the next run.
+    pub arena: Option<bool>,
+    /// Whether it gives back what a run did not need before.
+    pub arena_shrink: Option<bool>,
 }
 
 /// How the scores of a label were distributed when the model was validated.

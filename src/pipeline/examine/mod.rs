@@ -217,20 +217,17 @@ async fn infer(
     Ok((vec![said], answer))
 }
 
-/// Runs CPU work off the runtime, a bounded number at a time, and times it.
+/// Runs CPU work off the runtime, in turn, a bounded number at a time, and times it.
 async fn decode<T: Send + 'static>(
     case: &Case,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<(T, Duration), Refusal> {
     let abnormal = || Refusal::new("internal-error", "decoding ended abnormally");
-    let permit = Arc::clone(&case.pipeline.decoding)
-        .acquire_owned()
-        .await
-        .map_err(|_| abnormal())?;
+    let place = case.pipeline.decoding.enter(&case.turn).await;
     spawn_blocking(move || {
         let started = Instant::now();
         let outcome = work();
-        drop(permit);
+        drop(place);
         outcome.map(|value| (value, started.elapsed()))
     })
     .await
@@ -238,12 +235,7 @@ async fn decode<T: Send + 'static>(
 }
 
 fn refused(err: InferenceError) -> Refusal {
-    let code = match err {
-        InferenceError::Failed(_) => "inference-failed",
-        InferenceError::Timeout(_) => "inference-timeout",
-        InferenceError::Stopped => "inference-stopped",
-    };
-    Refusal::new(code, err.to_string())
+    Refusal::new(err.code(), err.to_string())
 }
 
 async fn header(pipeline: &Pipeline, entries: &[Arc<Entry>]) -> Header {

@@ -24,6 +24,8 @@ pub struct Study {
     root: String,
     sop_class: &'static str,
     modality: &'static str,
+    /// Requested Procedure Priority (0040,1003).
+    priority: Option<&'static str>,
 }
 
 /// One instance: what a C-STORE sends.
@@ -60,7 +62,20 @@ impl Study {
             root: new_uid(),
             sop_class,
             modality,
+            priority: None,
         }
+    }
+
+    /// The same study of another modality.
+    pub fn of_modality(mut self, modality: &'static str) -> Self {
+        self.modality = modality;
+        self
+    }
+
+    /// The same study, requested with this priority.
+    pub fn requested(mut self, priority: &'static str) -> Self {
+        self.priority = Some(priority);
+        self
     }
 
     /// The same study of somebody whose data are easy to find again.
@@ -73,6 +88,14 @@ impl Study {
     /// The `number`th image.
     pub fn image(&self, number: u16) -> Instance {
         self.image_with(number, u64::from(number))
+    }
+
+    /// An image that has one stored value everywhere.
+    pub fn filled(&self, number: u16, value: u16) -> Instance {
+        let pixels = value.to_le_bytes().repeat(usize::from(self.side).pow(2));
+        let mut data_set = self.header(number);
+        element(&mut data_set, (0x7FE0, 0x0010), b"OW", &pixels);
+        self.instance(number, EXPLICIT, data_set)
     }
 
     /// The same instance with other pixels: another `seed`, other bytes.
@@ -187,6 +210,13 @@ impl Study {
         short((0x0028, 0x0103), 0);
         element(&mut out, (0x0028, 0x1050), b"DS", b"2048");
         element(&mut out, (0x0028, 0x1051), b"DS", b"4096");
+        if let Some(priority) = self.priority {
+            let padded = format!(
+                "{priority:<width$}",
+                width = priority.len().next_multiple_of(2)
+            );
+            element(&mut out, (0x0040, 0x1003), b"SH", padded.as_bytes());
+        }
         out
     }
 }
