@@ -22,7 +22,7 @@ use crate::inference::{Engine, Runtime};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
-use crate::model::repository;
+use crate::model::{Package, repository};
 use crate::outbox::Outbox;
 use crate::pipeline::{Pipeline, Served};
 use crate::spool::{Recovered, Spool};
@@ -279,10 +279,17 @@ pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
         let runtime = Runtime::load(&config.inference.onnxruntime)?;
         let mut models = Vec::new();
         for package in packages {
-            let engine = Engine::start(&runtime, &config.inference, &package)?;
+            let mut engines = Vec::new();
+            for onnx in package.graphs() {
+                let graph = Package {
+                    onnx,
+                    ..package.clone()
+                };
+                engines.push(Engine::start(&runtime, &config.inference, &graph)?);
+            }
             models.push(Served {
                 package: Arc::new(package),
-                engine,
+                engines,
             });
         }
         Ok((models, runtime.version().to_owned()))

@@ -1,7 +1,9 @@
 //! Several answers that become one: graphs of a model, models of an ensemble, mirror images.
 
+use std::collections::BTreeMap;
+
 use super::{Finding, Said, Sample, classification, regression};
-use crate::model::manifest::{Combine, Ensemble, Label, Quantity};
+use crate::model::manifest::{Combine, Ensemble, Label, ModelOutput};
 use crate::model::{Manifest, OutputSpec, Tensor};
 use crate::refusal::Refusal;
 
@@ -54,33 +56,53 @@ pub fn number(findings: &[Finding], label: &str) -> f64 {
     numbers.max_by(f64::total_cmp).unwrap_or(0.0)
 }
 
-/// Findings of an ensemble of models from those of its members, in the manifest's order. They are
+/// Findings of an ensemble of models from what its members said, in the manifest's order. They are
 /// about the study: what was seen where is in the members' messages.
-pub fn read(manifest: &Manifest, members: &[&[Finding]]) -> Vec<Finding> {
+///
+/// # Errors
+/// `upstream-missing`: an ensemble without one of its members would be another ensemble.
+pub fn read(
+    manifest: &Manifest,
+    said: &BTreeMap<ModelOutput, f64>,
+) -> Result<Vec<Finding>, Refusal> {
     let ensemble = manifest.ensemble.as_ref();
     let combined = |label: &str, threshold: f64| {
-        let numbers: Vec<f64> = members.iter().map(|found| number(found, label)).collect();
-        combine(ensemble, &numbers, threshold)
+        let mut numbers = Vec::new();
+        for name in ensemble.iter().flat_map(|own| &own.models) {
+            let (name, label) = (name.clone(), label.to_owned());
+            let number = said.get(&ModelOutput {
+                name: name.clone(),
+                label,
+            });
+            numbers.push(*number.ok_or_else(|| {
+                Refusal::new(
+                    "upstream-missing",
+                    format!("the model `{name}`, a member of this one, gave no number"),
+                )
+            })?);
+        }
+        Ok::<_, Refusal>(combine(ensemble, &numbers, threshold))
     };
+    let mut findings = Vec::new();
     match &manifest.output {
         OutputSpec::Classification(output) => {
-            let one = |label: &Label| {
-                let probability = combined(&label.label, label.threshold);
+            for label in &output.labels {
+                let probability = combined(&label.label, label.threshold)?;
                 let threshold = operating_point(ensemble, label);
-                classification::finding(label, probability, threshold, None)
-            };
-            output.labels.iter().map(one).collect()
+                findings.push(classification::finding(label, probability, threshold, None));
+            }
         }
         OutputSpec::Regression(output) => {
-            let one = |label: &Quantity| {
-                let threshold = label.threshold.unwrap_or_default();
-                regression::finding(label, combined(&label.label, threshold), None)
-            };
-            output.labels.iter().map(one).collect()
+            for label in &output.labels {
+                // Quantities are not voted on.
+                let value = combined(&label.label, 0.0)?;
+                findings.push(regression::finding(label, value, None));
+            }
         }
         // Refused at load.
-        OutputSpec::Detection(_) | OutputSpec::Segmentation(_) => Vec::new(),
+        OutputSpec::Detection(_) | OutputSpec::Segmentation(_) => {}
     }
+    Ok(findings)
 }
 
 /// What the number of a label is compared with. Votes are counted, so it is a fraction of them.

@@ -353,7 +353,6 @@ mod tests {
         let OutputSpec::Regression(mut output) = unit.output else {
             panic!("a regression");
         };
-        output.labels[0].unit = "per cent".to_owned();
         let refusal = OutputSpec::Regression(output.clone())
             .fits("y", &[-1, 1, 1])
             .unwrap_err();

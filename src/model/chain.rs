@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Manifest, OutputSpec};
+use super::manifest::{Manifest, ModelOutput, OutputSpec};
 
 /// A model that cannot be served beside the others.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,11 +16,24 @@ pub struct Broken {
     pub reason: String,
 }
 
-/// Names of the models whose answers `manifest` needs, in order of name.
-pub fn needs(manifest: &Manifest) -> BTreeSet<&str> {
+/// Numbers of other models that `manifest` needs: those that are columns of its rows, and those of the
+/// members of an ensemble.
+pub fn wanted(manifest: &Manifest) -> Vec<ModelOutput> {
+    let labels = manifest.output.labels();
     let members = manifest.ensemble.iter().flat_map(|own| &own.models);
-    let upstream = manifest.upstream().map(|output| &output.name);
-    members.chain(upstream).map(String::as_str).collect()
+    let of_members = members.flat_map(|name| {
+        labels.iter().map(move |reported| ModelOutput {
+            name: name.clone(),
+            label: reported.label.to_owned(),
+        })
+    });
+    of_members.chain(manifest.upstream().cloned()).collect()
+}
+
+/// Names of the models whose answers `manifest` needs, in order of name.
+pub fn needs(manifest: &Manifest) -> BTreeSet<String> {
+    let wanted = wanted(manifest).into_iter();
+    wanted.map(|output| output.name).collect()
 }
 
 /// The order in which models can be run: each after those it needs, otherwise as given.
@@ -33,7 +46,7 @@ pub fn order(manifests: &[&Manifest]) -> Result<Vec<usize>, Broken> {
     for (model, manifest) in manifests.iter().enumerate() {
         let refuse = |reason| Broken { model, reason };
         fits(manifest, manifests).map_err(refuse)?;
-        let place = |name| manifests.iter().position(|other| other.name == name);
+        let place = |name: String| manifests.iter().position(|other| other.name == name);
         let needed = needs(manifest).into_iter().filter_map(place).collect();
         waiting.push((model, needed));
     }

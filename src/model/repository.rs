@@ -190,7 +190,7 @@ pub fn select(packages: Vec<Package>, only: &[String]) -> Result<Vec<Package>, M
     }
     for package in &packages {
         let name = &package.manifest.name;
-        let absent = |needed: &&str| !only.iter().any(|other| other == needed);
+        let absent = |needed: &String| !only.contains(needed);
         if only.contains(name)
             && let Some(needed) = chain::needs(&package.manifest).into_iter().find(absent)
         {

@@ -46,8 +46,8 @@ const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::fro
 pub struct Served {
     /// Manifest and files.
     pub package: Arc<Package>,
-    /// Its engine.
-    pub engine: Engine,
+    /// An engine for each of [`Package::graphs`], in that order.
+    pub engines: Vec<Engine>,
 }
 
 /// What the pipeline works with.
