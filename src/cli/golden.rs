@@ -27,7 +27,11 @@ pub(super) struct Expected {
     /// What other models said, by model and label, for a model that builds on them.
     #[serde(default)]
     upstream: BTreeMap<String, BTreeMap<String, f64>>,
+    #[serde(default)]
     probabilities: BTreeMap<String, f64>,
+    /// Instead of probabilities, for a model of quantities.
+    #[serde(default)]
+    quantities: BTreeMap<String, f64>,
     outcome: String,
 }
 
@@ -64,10 +68,15 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
     };
     let mut worst: f64 = 0.0;
     for finding in &findings {
-        let Some(wanted) = expected.probabilities.get(&finding.label) else {
-            bail!("expected.json has no probability of `{}`", finding.label);
+        let measured = finding.measurements.first().map(|measured| measured.value);
+        let (numbers, found) = match finding.probability {
+            Some(probability) => (&expected.probabilities, Some(probability)),
+            None => (&expected.quantities, measured),
         };
-        worst = worst.max((finding.probability.unwrap_or(f64::NAN) - wanted).abs());
+        let (Some(wanted), Some(found)) = (numbers.get(&finding.label), found) else {
+            bail!("expected.json has no number of `{}`", finding.label);
+        };
+        worst = worst.max((found - wanted).abs());
     }
     let outcome = crate::findings::Outcome::of(findings);
     ensure!(

@@ -3,7 +3,7 @@
 use ort::session::Session;
 use ort::value::{TensorElementType, ValueType};
 
-use crate::model::manifest::{DType, Layout, OutputSpec};
+use crate::model::manifest::{Classification, DType, Layout, OutputSpec, Regression};
 use crate::model::{InputSpec, Manifest};
 
 /// What the session thread needs to know of a checked graph.
@@ -65,13 +65,20 @@ pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, 
             show(&shape)
         ));
     }
-    let OutputSpec::Classification(wanted) = &manifest.output else {
+    let (OutputSpec::Classification(Classification {
+        tensor: tensor_name,
+        ..
+    })
+    | OutputSpec::Regression(Regression {
+        tensor: tensor_name,
+        ..
+    })) = &manifest.output
+    else {
         return Err(format!(
             "output.kind: {} is not supported yet",
             manifest.output.kind()
         ));
     };
-    let tensor_name = &wanted.tensor;
     let outlet = session
         .outputs()
         .iter()

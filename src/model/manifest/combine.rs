@@ -45,6 +45,17 @@ pub enum Combine {
     Vote,
 }
 
+impl Combine {
+    /// The word in manifests.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Mean => "mean",
+            Self::Max => "max",
+            Self::Vote => "vote",
+        }
+    }
+}
+
 /// A mirror image of the input (test-time augmentation).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
