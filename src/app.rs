@@ -69,7 +69,9 @@ impl App {
             let manifest = &served.package.manifest;
             let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
             metrics.model_info.with_label_values(&labels).set(1);
-            served.engine.report_to(&metrics, &manifest.name);
+            for engine in &served.engines {
+                engine.report_to(&metrics, &manifest.name);
+            }
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }
         let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
@@ -273,7 +275,7 @@ fn model_info(served: &Served, provider: &'static str) -> ModelInfo {
         intended_use: manifest.intended_use.clone(),
         device_uid: manifest.device_uid.clone(),
         provider,
-        state: served.engine.state().as_str(),
+        state: served.state().as_str(),
         labels: labels.map(|label| label.label.to_owned()).collect(),
     }
 }
@@ -286,15 +288,19 @@ pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
         let program = child::this_program();
         let mut models = Vec::new();
         for package in packages {
-            let engine = Engine::start(&config.inference, &package, &program, &package.onnx)?;
+            let mut engines = Vec::new();
+            for onnx in package.graphs() {
+                engines.push(Engine::start(&config.inference, &package, &program, &onnx)?);
+            }
             models.push(Served {
                 package: Arc::new(package),
-                engine,
+                engines,
             });
         }
         let version = models
-            .first()
-            .map_or_else(String::new, |served| served.engine.version().to_owned());
+            .iter()
+            .find_map(|served: &Served| Some(served.engines.first()?.version().to_owned()))
+            .unwrap_or_default();
         Ok((models, version))
     })
     .await?

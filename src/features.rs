@@ -1,26 +1,44 @@
-//! A study's attributes and structured reports as a row of features.
+//! A study's attributes, structured reports and other models' numbers as a row of features.
 //!
-//! A feature is a NUM content item of a report, found by its concept name code (PS3.3 §C.18.1), or an
-//! attribute by keyword. What is absent is a refusal unless the manifest states a value for it.
+//! A feature is a NUM content item of a report, found by its concept name code (PS3.3 §C.18.1), an
+//! attribute by keyword, or what another model said of the study. What is absent is a refusal unless
+//! the manifest states a value for it.
+
+use std::collections::BTreeMap;
 
 use dicom::core::dictionary::{DataDictionary, DataDictionaryEntry};
 use dicom::dictionary_std::{StandardDataDictionary, tags};
 
-use crate::dicom::dataset::{DataSet, DicomFile};
-use crate::model::manifest::{ConceptCode, Feature};
+use crate::dicom::dataset::{DataSet, DicomFile, Vr};
+use crate::model::manifest::{ConceptCode, Feature, ModelOutput};
 use crate::model::{Tensor, TensorData};
 use crate::refusal::Refusal;
 
 /// Content items nest at most this deep in reports that are read for features.
 const MAX_DEPTH: usize = 32;
 
+/// What other models said of the study; a model that did not answer is not in it.
+pub type Heard = BTreeMap<ModelOutput, f64>;
+
 /// One row of features from the files of a study. An attribute comes from the first file that has it.
 ///
 /// # Errors
-/// `feature-missing`, `feature-ambiguous` and `feature-invalid`, each naming the feature.
-pub fn row(files: &[DicomFile], features: &[Feature]) -> Result<Tensor, Refusal> {
+/// `feature-missing`, `feature-ambiguous` and `feature-invalid`, each naming the feature;
+/// `upstream-missing`, naming the other model.
+pub fn row(files: &[DicomFile], features: &[Feature], heard: &Heard) -> Result<Tensor, Refusal> {
     let mut values = Vec::with_capacity(features.len());
     for feature in features {
+        if let Some(output) = &feature.model {
+            let said = heard.get(output).map(|number| *number as f32);
+            values.push(said.or(feature.missing).ok_or_else(|| {
+                let (model, name) = (&output.name, &feature.name);
+                Refusal::new(
+                    "upstream-missing",
+                    format!("the model `{model}` gave no number, which is the feature `{name}`"),
+                )
+            })?);
+            continue;
+        }
         let mut found = None;
         for file in files {
             let value = find(file, feature)?;
@@ -57,11 +75,16 @@ fn find(file: &DicomFile, feature: &Feature) -> Result<Option<f32>, Refusal> {
         (None, None) => None,
     };
     let Some(text) = text else { return Ok(None) };
-    match number(&text) {
+    let (value, what) = if feature.values.is_empty() {
+        (number(&text), "no number")
+    } else {
+        (word(&feature.values, &text), "none of its `values`")
+    };
+    match value {
         Some(value) => Ok(Some(value)),
         None => Err(Refusal::new(
             "feature-invalid",
-            format!("the value of `{}` is no number", feature.name),
+            format!("the value of `{}` is {what}", feature.name),
         )),
     }
 }
@@ -98,12 +121,31 @@ fn is_named(item: &DataSet, code: &ConceptCode) -> bool {
         })
 }
 
-fn attribute(data_set: &DataSet, keyword: &str) -> Option<String> {
-    let tag = StandardDataDictionary.by_name(keyword)?.tag();
-    data_set
-        .str(tag)
-        .map(|text| text.to_string())
-        .filter(|text| !text.is_empty())
+/// The value at a keyword, or at keywords joined by `.`, all but the last naming sequences of which
+/// the first item is meant. Binary numbers are written out, the first of several.
+fn attribute(data_set: &DataSet, path: &str) -> Option<String> {
+    let (first, rest) = path.split_once('.').unwrap_or((path, ""));
+    let tag = StandardDataDictionary.by_name(first)?.tag();
+    if !rest.is_empty() {
+        return attribute(data_set.item(tag)?, rest);
+    }
+    if !data_set.has_value(tag) {
+        return None;
+    }
+    let numeric = |vr: Vr| matches!(&vr.0, b"US" | b"SS" | b"UL" | b"SL" | b"FL" | b"FD");
+    let binary = data_set.get(tag).is_some_and(|found| numeric(found.vr));
+    if binary {
+        return data_set.float(tag).map(|number| number.to_string());
+    }
+    data_set.str(tag).map(|text| text.to_string())
+}
+
+/// The number that stands for a word. Code strings compare without regard to case and padding.
+fn word(values: &BTreeMap<String, f32>, text: &str) -> Option<f32> {
+    let text = text.trim();
+    let same = |word: &str| word.trim().eq_ignore_ascii_case(text);
+    let mut values = values.iter();
+    values.find(|(word, _)| same(word)).map(|(_, value)| *value)
 }
 
 /// A DS or IS value, or an AS value (`045Y`, PS3.5 §6.2) in years.

@@ -37,6 +37,7 @@ pub mod findings;
 pub mod inference;
 pub mod pixel;
 
+pub mod answers;
 pub mod broker;
 pub mod maintenance;
 pub mod pipeline;

@@ -39,6 +39,11 @@ fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
     let manifest = &served.package.manifest;
     let applies = &manifest.applies_to;
     let input = match manifest.input() {
+        _ if manifest.is_ensemble_of_models() => manifest
+            .ensemble
+            .as_ref()
+            .map(|own| format!("{} of {}", own.combine.as_str(), own.models.join(", ")))
+            .unwrap_or_default(),
         Ok((name, InputSpec::Image(image))) => {
             format!("{name} {}×{}×{}", image.channels, image.rows, image.columns)
         }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use crate::answers::ask;
 use crate::app::load_models;
 use crate::config::Config;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::features;
-use crate::findings::{self, Said, Sample};
+use crate::features::{self, Heard};
+use crate::findings::{self, Finding, Sample};
 use crate::inference::Turn;
-use crate::model::manifest::Priority;
+use crate::model::manifest::{ModelOutput, Priority};
 use crate::model::{InputSpec, Tensor, VolumeSpec};
 use crate::pipeline::Served;
 use crate::pixel;
@@ -22,7 +24,14 @@ use crate::volume;
 #[derive(Debug, Deserialize)]
 pub(super) struct Expected {
     tolerance: f64,
+    /// What other models said, by model and label, for a model that builds on them.
+    #[serde(default)]
+    upstream: BTreeMap<String, BTreeMap<String, f64>>,
+    #[serde(default)]
     probabilities: BTreeMap<String, f64>,
+    /// Instead of probabilities, for a model of quantities.
+    #[serde(default)]
+    quantities: BTreeMap<String, f64>,
     outcome: String,
 }
 
@@ -46,42 +55,28 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         .map(|path| DicomFile::read(path, &ReadLimits::default()).context("input"))
         .collect::<Result<Vec<_>>>()?;
     let manifest = &served.package.manifest;
-    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
-        InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
-        InputSpec::Volume(spec) => volumes(&files, &spec)?,
-        InputSpec::Image(spec) => files
-            .iter()
-            .map(|file| {
-                let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-                pixel::prepare(&frames, 0, &spec)
-            })
-            .collect::<Result<Vec<_>, _>>()?,
-    };
-    let mut samples = Vec::new();
-    let turn = Turn {
-        priority: Priority::Routine,
-        modality: String::new(),
-        study: 0,
-    };
-    for tensor in tensors {
-        let slot = served.engine.slot(&turn).await?;
-        let answer = served.engine.infer(slot, vec![tensor]).await?;
-        samples.push(Sample {
-            answers: vec![Said {
-                outputs: answer.outputs,
-                flip: None,
-            }],
-            location: None,
-            placement: None,
-        });
+    let mut heard = Heard::new();
+    for (name, labels) in &expected.upstream {
+        for (label, number) in labels {
+            let (name, label) = (name.clone(), label.clone());
+            heard.insert(ModelOutput { name, label }, *number);
+        }
     }
-    let findings = findings::read(manifest, &samples)?.findings;
+    let findings = match manifest.is_ensemble_of_models() {
+        true => findings::ensemble::read(manifest, &heard)?,
+        false => ask_all(served, &files, &heard).await?,
+    };
     let mut worst: f64 = 0.0;
     for finding in &findings {
-        let Some(wanted) = expected.probabilities.get(&finding.label) else {
-            bail!("expected.json has no probability of `{}`", finding.label);
+        let measured = finding.measurements.first().map(|measured| measured.value);
+        let (numbers, found) = match finding.probability {
+            Some(probability) => (&expected.probabilities, Some(probability)),
+            None => (&expected.quantities, measured),
         };
-        worst = worst.max((finding.probability.unwrap_or(f64::NAN) - wanted).abs());
+        let (Some(wanted), Some(found)) = (numbers.get(&finding.label), found) else {
+            bail!("expected.json has no number of `{}`", finding.label);
+        };
+        worst = worst.max((found - wanted).abs());
     }
     let outcome = crate::findings::Outcome::of(findings);
     ensure!(
@@ -96,6 +91,39 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         expected.tolerance
     );
     Ok(worst)
+}
+
+/// What the model's own graphs make of the files of a case.
+async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<Vec<Finding>> {
+    let manifest = &served.package.manifest;
+    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
+        InputSpec::Features(wanted) => vec![features::row(files, &wanted, heard)?],
+        InputSpec::Volume(spec) => volumes(files, &spec)?,
+        InputSpec::Image(spec) => files
+            .iter()
+            .map(|file| {
+                let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
+                pixel::prepare(&frames, 0, &spec)
+            })
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    let mut samples = Vec::new();
+    let turn = Arc::new(Turn {
+        priority: Priority::Routine,
+        modality: String::new(),
+        study: 0,
+    });
+    for tensor in tensors {
+        let engine = served.engines.first().context("the model has no graph")?;
+        let slot = engine.slot(&turn).await?;
+        let asked = ask(&served.engines, manifest, &turn, slot, vec![tensor]).await?;
+        samples.push(Sample {
+            answers: asked.said,
+            location: None,
+            placement: None,
+        });
+    }
+    Ok(findings::read(manifest, &samples)?.findings)
 }
 
 /// The volumes of a case, its files being one series.

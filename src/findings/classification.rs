@@ -1,67 +1,77 @@
-//! Probabilities of labels: activation, aggregation over the images of a unit, operating points.
+//! Probabilities of labels: activation, operating points.
 
+use super::aggregate::{Rule, Seen, aggregate, units};
+use super::ensemble::{combine, operating_point, per_graph};
 use super::{Finding, Location, Sample};
-use crate::model::Tensor;
-use crate::model::manifest::{Activation, Aggregate, Classification, Label, Level, Priority};
+use crate::model::manifest::{Activation, Classification, Label, Priority};
+use crate::model::{Manifest, Tensor};
 use crate::refusal::Refusal;
+
+/// How far beyond 0 or 1 the sum of a few hundred trees' `f32` votes may end up; it is cut off.
+const ROUNDING: f32 = 1e-5;
 
 /// Findings of a study: one per label and unit.
 ///
 /// # Errors
 /// `model-output-not-finite`, `model-output-not-probability` or `model-output-too-short`: a number
-/// that is none is no finding.
+/// that is none is no finding. `too-few-instances`.
 pub fn read(
+    manifest: &Manifest,
     output: &Classification,
-    level: Level,
     samples: &[Sample],
 ) -> Result<Vec<Finding>, Refusal> {
-    let mut activated = Vec::with_capacity(samples.len());
+    let mut numbers = Vec::with_capacity(samples.len());
     for sample in samples {
-        let said = sample.answers.first();
-        let values = said
-            .and_then(|said| said.outputs.first())
-            .map(Tensor::to_f32);
-        let values = activate(output, &values.unwrap_or_default())?;
-        activated.push((values, &sample.location));
+        numbers.push(per_graph(sample, |tensor| probabilities(output, tensor))?);
     }
+    let (level, ensemble) = (manifest.applies_to.level, manifest.ensemble.as_ref());
+    let rule = Rule {
+        aggregate: output.aggregate,
+        top_k: output.top_k,
+        at_least: output.at_least,
+    };
+    let locations: Vec<Option<&Location>> = samples.iter().map(|s| s.location.as_ref()).collect();
     let mut findings = Vec::new();
-    for group in units(level, activated) {
-        for label in &output.labels {
-            findings.extend(aggregate(output, level, label, &group)?);
+    for unit in units(level, &locations) {
+        for (at, label) in output.labels.iter().enumerate() {
+            let seen = unit.iter().filter_map(|place| -> Option<Seen> {
+                let graphs = numbers.get(*place)?.iter();
+                let graphs: Vec<f64> = graphs.filter_map(|said| said.get(at)).copied().collect();
+                let probability = combine(ensemble, &graphs, label.threshold);
+                Some((probability, locations.get(*place)?.cloned()))
+            });
+            let threshold = operating_point(ensemble, label);
+            for (probability, location) in aggregate(rule, level, seen.collect())? {
+                findings.push(finding(label, probability, threshold, location));
+            }
         }
     }
     Ok(findings)
 }
 
-type Activated<'a> = (Vec<f64>, &'a Option<Location>);
-
-/// Splits samples into units: by series, or all of the study together. Order of arrival is kept.
-fn units(level: Level, samples: Vec<Activated<'_>>) -> Vec<Vec<Activated<'_>>> {
-    if level != Level::Series {
-        return vec![samples];
-    }
-    let mut units: Vec<Vec<Activated<'_>>> = Vec::new();
-    for sample in samples {
-        let series = |sample: &Activated<'_>| sample.1.as_ref().map(|at| at.series.clone());
-        let same =
-            |unit: &&mut Vec<Activated<'_>>| unit.first().map(series) == Some(series(&sample));
-        match units.iter_mut().find(same) {
-            Some(unit) => unit.push(sample),
-            None => units.push(vec![sample]),
-        }
-    }
-    units
+/// A probability per label, in the manifest's order, from the output tensor of one sample.
+///
+/// # Errors
+/// See [`read`].
+pub fn probabilities(output: &Classification, tensor: &Tensor) -> Result<Vec<f64>, Refusal> {
+    let values = activate(output, &tensor.to_f32())?;
+    let labels = output.labels.iter();
+    labels
+        .map(|label| {
+            let value = values.get(label.index).copied();
+            value.ok_or_else(|| super::too_short(values.len()))
+        })
+        .collect()
 }
 
 fn activate(output: &Classification, values: &[f32]) -> Result<Vec<f64>, Refusal> {
     if values.iter().any(|value| !value.is_finite()) {
-        return Err(Refusal::new(
-            "model-output-not-finite",
-            "the model answered with a value that is no number",
-        ));
+        return Err(super::not_finite());
     }
     if output.activation == Activation::None
-        && values.iter().any(|value| !(0.0..=1.0).contains(value))
+        && values
+            .iter()
+            .any(|value| !(-ROUNDING..=1.0 + ROUNDING).contains(value))
     {
         return Err(Refusal::new(
             "model-output-not-probability",
@@ -70,7 +80,7 @@ fn activate(output: &Classification, values: &[f32]) -> Result<Vec<f64>, Refusal
     }
     let values = values.iter().map(|value| f64::from(*value));
     Ok(match output.activation {
-        Activation::None => values.collect(),
+        Activation::None => values.map(|value| value.clamp(0.0, 1.0)).collect(),
         Activation::Sigmoid => values.map(|value| 1.0 / (1.0 + (-value).exp())).collect(),
         Activation::Softmax => {
             let highest = values.clone().fold(f64::NEG_INFINITY, f64::max);
@@ -81,67 +91,19 @@ fn activate(output: &Classification, values: &[f32]) -> Result<Vec<f64>, Refusal
     })
 }
 
-fn aggregate(
-    output: &Classification,
-    level: Level,
+/// The finding of a probability: present from `threshold` on.
+pub(super) fn finding(
     label: &Label,
-    samples: &[Activated<'_>],
-) -> Result<Vec<Finding>, Refusal> {
-    let mut probabilities = Vec::with_capacity(samples.len());
-    for (values, location) in samples {
-        let probability = values.get(label.index).ok_or_else(|| {
-            Refusal::new(
-                "model-output-too-short",
-                format!("the model answered with {} values", values.len()),
-            )
-        })?;
-        probabilities.push((*probability, *location));
-    }
-    let image = |location: &Option<Location>| location.clone();
-    let whole = |location: &Option<Location>| match (level, location) {
-        (Level::Series, Some(at)) => Some(Location {
-            series: at.series.clone(),
-            sop_instance: None,
-            frame: None,
-            area: None,
-        }),
-        _ => None,
-    };
-    let nth_highest = |place: usize| {
-        let mut sorted: Vec<_> = probabilities.iter().collect();
-        // Stable, so that the same study names the same image every time.
-        sorted.sort_by(|left, right| right.0.total_cmp(&left.0));
-        let (probability, location) = sorted.get(place.min(sorted.len()).saturating_sub(1))?;
-        Some(finding(label, *probability, image(location)))
-    };
-    Ok(match output.aggregate {
-        Aggregate::MeanTopK | Aggregate::Any => nth_highest(1).into_iter().collect(),
-        Aggregate::Each => probabilities
-            .iter()
-            .map(|(probability, location)| finding(label, *probability, image(location)))
-            .collect(),
-        Aggregate::Max => nth_highest(1).into_iter().collect(),
-        Aggregate::Mean => probabilities
-            .first()
-            .map(|(_, location)| {
-                let sum: f64 = probabilities
-                    .iter()
-                    .map(|(probability, _)| probability)
-                    .sum();
-                finding(label, sum / probabilities.len() as f64, whole(location))
-            })
-            .into_iter()
-            .collect(),
-    })
-}
-
-fn finding(label: &Label, probability: f64, location: Option<Location>) -> Finding {
-    let present = probability >= label.threshold;
+    probability: f64,
+    threshold: f64,
+    location: Option<Location>,
+) -> Finding {
+    let present = probability >= threshold;
     Finding {
         label: label.label.clone(),
         code: label.code.clone(),
         probability: Some(probability),
-        threshold: Some(label.threshold),
+        threshold: Some(threshold),
         present,
         priority: if present {
             label.priority
@@ -161,7 +123,7 @@ mod tests {
     use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
     use crate::findings::Said;
     use crate::model::TensorData;
-    use crate::model::manifest::Code;
+    use crate::model::manifest::{Aggregate, Code, Level};
 
     fn output(activation: Activation, aggregate: Aggregate) -> Classification {
         let label = |index: usize, label: &str| Label {
@@ -183,6 +145,16 @@ mod tests {
             at_least: None,
             labels: vec![label(0, "a"), label(1, "b")],
         }
+    }
+
+    fn read(
+        output: &Classification,
+        level: Level,
+        samples: &[Sample],
+    ) -> Result<Vec<Finding>, Refusal> {
+        let mut manifest = crate::findings::tests::manifest();
+        manifest.applies_to.level = level;
+        super::read(&manifest, output, samples)
     }
 
     fn row(values: Vec<f32>) -> Tensor {
@@ -208,7 +180,7 @@ mod tests {
         }
     }
 
-    fn probabilities(findings: &[Finding]) -> Vec<f64> {
+    fn rounded(findings: &[Finding]) -> Vec<f64> {
         findings
             .iter()
             .map(|f| (f.probability.unwrap() * 1e6).round() / 1e6)
@@ -223,7 +195,7 @@ mod tests {
             sample([-1.0, 3.0], "2.1", "2.12"),
         ];
         let findings = read(&output, Level::Instance, &samples).unwrap();
-        assert_eq!(probabilities(&findings), [0.5, 0.952_574]);
+        assert_eq!(rounded(&findings), [0.5, 0.952_574]);
         let image = |n: usize| findings[n].location.clone().unwrap().sop_instance.unwrap();
         assert_eq!((image(0).as_str(), image(1).as_str()), ("2.11", "2.12"));
         // The operating point belongs to "present".
@@ -239,7 +211,7 @@ mod tests {
             &[sample([1000.0, 1001.0], "2.1", "2.2")],
         )
         .unwrap();
-        assert_eq!(probabilities(&findings), [0.268_941, 0.731_059]);
+        assert_eq!(rounded(&findings), [0.268_941, 0.731_059]);
     }
 
     #[test]
@@ -251,7 +223,7 @@ mod tests {
             sample([0.4, 0.0], "2.1", "2.12"),
         ];
         let findings = read(&output, Level::Series, &samples).unwrap();
-        assert_eq!(probabilities(&findings), [0.3, 0.0, 0.9, 0.0]);
+        assert_eq!(rounded(&findings), [0.3, 0.0, 0.9, 0.0]);
         assert!(
             findings[0]
                 .location
@@ -272,10 +244,47 @@ mod tests {
         );
         assert_eq!(refusal.unwrap_err().code, "model-output-not-finite");
         let none = self::output(Activation::None, Aggregate::Max);
+        let nearly = sample([1.000_000_1, -1e-8], "2.1", "2.2");
+        let findings = read(&none, Level::Instance, &[nearly]).unwrap();
+        assert_eq!(rounded(&findings), [1.0, 0.0]);
         let refusal = read(&none, Level::Instance, &[sample([1.5, 0.0], "2.1", "2.2")]);
         assert_eq!(refusal.unwrap_err().code, "model-output-not-probability");
         let short = sample([0.0], "2.1", "2.2");
         let refusal = read(&output, Level::Instance, &[short]);
         assert_eq!(refusal.unwrap_err().code, "model-output-too-short");
+    }
+
+    #[test]
+    fn graphs_are_combined_before_images_are() {
+        use crate::model::manifest::{Combine, Ensemble};
+        let mut manifest = crate::findings::tests::manifest();
+        let output = output(Activation::None, Aggregate::Max);
+        // Two images, three graphs; the highest of a graph is not what decides.
+        let images = [[0.2, 0.6, 0.4], [0.9, 0.1, 0.1]].map(|said| {
+            let mut sample = sample([], "2.1", "2.2");
+            let answers = said.map(|value| Said {
+                outputs: vec![row(vec![value, 0.5])],
+                flip: None,
+            });
+            sample.answers = answers.into();
+            sample
+        });
+        for (combine, quorum, expected, threshold, present) in [
+            (Combine::Mean, None, 0.4, 0.5, false),
+            (Combine::Max, None, 0.9, 0.5, true),
+            (Combine::Vote, None, 0.333_333, 0.5, false),
+            (Combine::Vote, Some(0.3), 0.333_333, 0.3, true),
+        ] {
+            manifest.ensemble = Some(Ensemble {
+                combine,
+                folds: Vec::new(),
+                models: Vec::new(),
+                quorum,
+            });
+            let findings = super::read(&manifest, &output, &images).unwrap();
+            assert_eq!(rounded(&findings)[0], expected, "{combine:?}");
+            assert_eq!(findings[0].threshold, Some(threshold));
+            assert_eq!(findings[0].present, present);
+        }
     }
 }

@@ -2,9 +2,12 @@
 //!
 //! Pure: no files, no sockets, no clock. The wire types live in [`event`]; what is here is ours.
 
+mod aggregate;
 pub mod classification;
+pub mod ensemble;
 pub mod event;
 pub mod identity;
+mod regression;
 
 use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
 use crate::model::manifest::{Code, Flip, OutputSpec, Priority};
@@ -58,10 +61,13 @@ pub struct Draft {
 /// # Errors
 /// `model-output-…`: a number that is none is no finding.
 pub fn read(manifest: &Manifest, samples: &[Sample]) -> Result<Reading, Refusal> {
-    let level = manifest.applies_to.level;
     match &manifest.output {
         OutputSpec::Classification(output) => Ok(Reading {
-            findings: classification::read(output, level, samples)?,
+            findings: classification::read(manifest, output, samples)?,
+            drafts: Vec::new(),
+        }),
+        OutputSpec::Regression(output) => Ok(Reading {
+            findings: regression::read(manifest, output, samples)?,
             drafts: Vec::new(),
         }),
         other => Err(Refusal::new(
@@ -69,6 +75,20 @@ pub fn read(manifest: &Manifest, samples: &[Sample]) -> Result<Reading, Refusal>
             format!("{} is not supported yet", other.kind()),
         )),
     }
+}
+
+fn not_finite() -> Refusal {
+    Refusal::new(
+        "model-output-not-finite",
+        "the model answered with a value that is no number",
+    )
+}
+
+fn too_short(values: usize) -> Refusal {
+    Refusal::new(
+        "model-output-too-short",
+        format!("the model answered with {values} values"),
+    )
 }
 
 /// What a study led to for one model.
@@ -200,4 +220,149 @@ pub enum Area {
     Box([f64; 4]),
     /// A mask in the geometry of the source.
     Mask(Artefact),
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::TensorData;
+
+    const HEAD: &str = r#"
+        name = "example"
+        version = "1"
+        sha256 = "0000000000000000000000000000000000000000000000000000000000000000"
+        title = "t"
+        intended_use = "t"
+        licence = "MIT"
+        device_uid = "2.25.1"
+        applies_to = { level = "study" }
+        [[input]]
+        name = "x"
+        layout = "NF"
+        dtype = "float32"
+        [[input.features]]
+        name = "age"
+        attribute = "PatientAge"
+    "#;
+
+    /// A model of one quantity.
+    pub(super) fn manifest() -> Manifest {
+        regression("aggregate = \"mean\"", "").unwrap()
+    }
+
+    fn regression(output: &str, label: &str) -> Result<Manifest, String> {
+        Manifest::parse(&format!(
+            r#"{HEAD}
+            [output]
+            kind = "regression"
+            tensor = "y"
+            {output}
+            [[output.labels]]
+            index = 0
+            label = "ejection fraction"
+            code = {{ scheme = "LN", value = "10230-1", meaning = "Left ventricular Ejection fraction" }}
+            unit = "%"
+            priority = "urgent"
+            {label}"#
+        ))
+    }
+
+    fn sample(values: &[f32]) -> Sample {
+        Sample {
+            answers: vec![Said {
+                outputs: vec![Tensor {
+                    shape: vec![values.len()],
+                    data: TensorData::F32(values.to_vec()),
+                }],
+                flip: None,
+            }],
+            location: None,
+            placement: None,
+        }
+    }
+
+    #[test]
+    fn a_quantity_is_what_the_graph_says_with_its_unit() {
+        let manifest = manifest();
+        let samples = [sample(&[55.5]), sample(&[44.5])];
+        let findings = read(&manifest, &samples).unwrap().findings;
+        let [finding] = findings.as_slice() else {
+            panic!("one for the study");
+        };
+        assert_eq!((finding.probability, finding.threshold), (None, None));
+        assert!(!finding.present && finding.priority == Priority::Routine);
+        let measured = &finding.measurements[0];
+        assert_eq!((measured.value, measured.unit.as_str()), (50.0, "%"));
+        assert_eq!(measured.code.value, "10230-1");
+    }
+
+    #[test]
+    fn a_quantity_is_present_from_its_threshold_on() {
+        let manifest = regression("aggregate = \"max\"", "threshold = 60").unwrap();
+        for (value, present) in [(59.9, false), (60.0, true)] {
+            let found = read(&manifest, &[sample(&[value]), sample(&[1.0])]).unwrap();
+            assert_eq!(found.findings[0].present, present, "{value}");
+        }
+    }
+
+    #[test]
+    fn a_quantity_that_cannot_be_is_a_refusal() {
+        let manifest = regression("aggregate = \"max\"", "range = [0, 100]").unwrap();
+        for (values, code) in [
+            (&[100.5][..], "model-output-implausible"),
+            (&[f32::NAN], "model-output-not-finite"),
+            (&[], "model-output-too-short"),
+        ] {
+            let refusal = read(&manifest, &[sample(&[50.0]), sample(values)]).unwrap_err();
+            assert_eq!(refusal.code, code);
+        }
+        assert!(read(&manifest, &[sample(&[100.0])]).is_ok());
+    }
+
+    #[test]
+    fn each_wrong_value_of_a_regression_is_refused_with_its_key() {
+        for (output, label, expected) in [
+            (
+                "aggregate = \"mean\"",
+                "range = [1, 1]",
+                "output.labels.range",
+            ),
+            (
+                "aggregate = \"mean\"",
+                "threshold = nan",
+                "output.labels.threshold",
+            ),
+            ("aggregate = \"mean-top-k\"", "", "output.top_k: is missing"),
+            ("aggregate = \"any\"", "", "output.at_least: is missing"),
+            (
+                "aggregate = \"any\"\nat_least = 0",
+                "",
+                "output.at_least: must be",
+            ),
+            (
+                "aggregate = \"max\"\ntop_k = 2",
+                "",
+                "output.top_k: belongs",
+            ),
+        ] {
+            let refusal = regression(output, label).unwrap_err();
+            assert!(refusal.contains(expected), "{refusal}");
+        }
+        let unit = regression("aggregate = \"max\"", "").unwrap();
+        let OutputSpec::Regression(mut output) = unit.output else {
+            panic!("a regression");
+        };
+        let refusal = OutputSpec::Regression(output.clone())
+            .fits("y", &[-1, 1, 1])
+            .unwrap_err();
+        assert!(refusal.contains("[N, quantities]"), "{refusal}");
+        output.labels[0].index = 1;
+        for shape in [&[-1][..], &[-1, 1]] {
+            let refusal = OutputSpec::Regression(output.clone())
+                .fits("y", shape)
+                .unwrap_err();
+            assert!(refusal.contains("gives 1 values"), "{refusal}");
+        }
+    }
 }

@@ -1,6 +1,8 @@
 //! What a model needs and what it gives: manifests, the folder they live in, and tensors. No
 //! runtime and no DICOM here.
 
+pub mod chain;
+pub mod flip;
 pub mod manifest;
 pub mod placement;
 pub mod repository;

@@ -1,4 +1,8 @@
 //! The models folder: `<name>/model.toml` and `<name>/<version>/model.onnx`.
+//!
+//! The digest that stands for a model in messages and ids changes with everything that answers: with
+//! folds it is [`chain::graphs_sha256`] of `model.onnx` and the folds, for an ensemble of models
+//! [`chain::members_sha256`]. It takes the place of the manifest's own `sha256` when that is verified.
 
 use std::fmt;
 use std::fs;
@@ -7,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::chain;
 use super::manifest::Manifest;
 
 /// Largest manifest that is read.
@@ -47,14 +52,14 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// A model on disk whose manifest is valid and whose digest is right.
+/// A model on disk whose manifest is valid and whose digests are right.
 #[derive(Debug, Clone)]
 pub struct Package {
-    /// The manifest.
+    /// The manifest; its `sha256` stands for all that answers.
     pub manifest: Manifest,
     /// Where the manifest is.
     pub manifest_path: PathBuf,
-    /// The ONNX file.
+    /// The ONNX file; there is none for an ensemble of models.
     pub onnx: PathBuf,
 }
 
@@ -65,6 +70,16 @@ impl Package {
             name: self.manifest.name.clone(),
             version: self.manifest.version.clone(),
         }
+    }
+
+    /// The graphs that answer: the ONNX file and the folds, or none for an ensemble of models.
+    pub fn graphs(&self) -> Vec<PathBuf> {
+        if self.manifest.is_ensemble_of_models() {
+            return Vec::new();
+        }
+        let folds = self.manifest.ensemble.iter().flat_map(|own| &own.folds);
+        let folds = folds.map(|fold| self.onnx.with_file_name(&fold.file));
+        [self.onnx.clone()].into_iter().chain(folds).collect()
     }
 
     /// Golden cases: folders with inputs and an `expected.json`, in order of name.
@@ -103,7 +118,7 @@ pub fn scan(dir: &Path) -> Result<Vec<Package>, ModelError> {
         .filter(|path| path.join("model.toml").is_file())
         .collect();
     folders.sort();
-    let packages = folders
+    let mut packages = folders
         .iter()
         .map(|folder| load(folder))
         .collect::<Result<Vec<_>, _>>()?;
@@ -120,7 +135,40 @@ pub fn scan(dir: &Path) -> Result<Vec<Package>, ModelError> {
             ));
         }
     }
+    link(&mut packages)?;
     Ok(packages)
+}
+
+/// Checks that models which build on others find them among `packages`, one of each name, and gives
+/// ensembles of models their digest. To be called again when one of them is exchanged.
+///
+/// # Errors
+/// The first model that cannot be served beside the others; see [`chain::order`].
+pub fn link(packages: &mut [Package]) -> Result<(), ModelError> {
+    let manifests: Vec<&Manifest> = packages.iter().map(|package| &package.manifest).collect();
+    let order = chain::order(&manifests).map_err(|broken| {
+        let path = packages.get(broken.model);
+        let path = path.map_or(Path::new(""), |package| &package.manifest_path);
+        ModelError::new(path, broken.reason)
+    })?;
+    for model in order {
+        let Some(ensemble) = packages
+            .get(model)
+            .filter(|package| package.manifest.is_ensemble_of_models())
+            .and_then(|package| package.manifest.ensemble.clone())
+        else {
+            continue;
+        };
+        let named = |name: &String| {
+            let found = packages.iter().find(|other| other.manifest.name == *name);
+            found.map(|package| &package.manifest)
+        };
+        let sha256 = chain::members_sha256(ensemble.models.iter().filter_map(named));
+        if let Some(package) = packages.get_mut(model) {
+            package.manifest.sha256 = sha256;
+        }
+    }
+    Ok(())
 }
 
 /// The packages whose names are in `only`; all of them when it is empty.
@@ -140,6 +188,16 @@ pub fn select(packages: Vec<Package>, only: &[String]) -> Result<Vec<Package>, M
         let reason = format!("models.only: there is no model `{unknown}`");
         return Err(ModelError::new(Path::new("configuration"), reason));
     }
+    for package in &packages {
+        let name = &package.manifest.name;
+        let absent = |needed: &String| !only.contains(needed);
+        if only.contains(name)
+            && let Some(needed) = chain::needs(&package.manifest).into_iter().find(absent)
+        {
+            let reason = format!("models.only: `{name}` needs `{needed}`, which is not among them");
+            return Err(ModelError::new(Path::new("configuration"), reason));
+        }
+    }
     let wanted = packages
         .into_iter()
         .filter(|package| only.contains(&package.manifest.name));
@@ -155,28 +213,35 @@ fn load(folder: &Path) -> Result<Package, ModelError> {
     }
     let text = fs::read_to_string(&manifest_path).map_err(|err| refuse(err.to_string()))?;
     let manifest = Manifest::parse(&text).map_err(refuse)?;
-    let onnx = folder.join(&manifest.version).join("model.onnx");
-    let digest = digest(&onnx).map_err(|err| {
-        ModelError::new(
-            &manifest_path,
-            format!("version: cannot read {}: {err}", onnx.display()),
-        )
-    })?;
-    if !digest.eq_ignore_ascii_case(&manifest.sha256) {
-        return Err(ModelError::new(
-            &manifest_path,
-            format!(
-                "sha256: manifest says {}, {} has {digest}",
-                manifest.sha256,
-                onnx.display()
-            ),
-        ));
-    }
-    Ok(Package {
+    let mut package = Package {
+        onnx: folder.join(&manifest.version).join("model.onnx"),
+        manifest_path: manifest_path.clone(),
         manifest,
-        manifest_path,
-        onnx,
-    })
+    };
+    let folds = package.manifest.ensemble.iter().flat_map(|own| &own.folds);
+    let folds = folds.map(|fold| fold.sha256.clone());
+    let stated: Vec<String> = [package.manifest.sha256.clone()]
+        .into_iter()
+        .chain(folds)
+        .collect();
+    for (at, (graph, stated)) in package.graphs().iter().zip(&stated).enumerate() {
+        let (file, sha256) = match at {
+            0 => ("version", "sha256"),
+            _ => ("ensemble.folds.file", "ensemble.folds.sha256"),
+        };
+        let digest = digest(graph)
+            .map_err(|err| refuse(format!("{file}: cannot read {}: {err}", graph.display())))?;
+        if !digest.eq_ignore_ascii_case(stated) {
+            return Err(refuse(format!(
+                "{sha256}: manifest says {stated}, {} has {digest}",
+                graph.display()
+            )));
+        }
+    }
+    if stated.len() > 1 {
+        package.manifest.sha256 = chain::graphs_sha256(stated.iter().map(String::as_str));
+    }
+    Ok(package)
 }
 
 /// SHA-256 of a file, hex.
@@ -187,9 +252,5 @@ pub fn digest(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hasher = Sha256::new();
     io::copy(&mut file, &mut hasher)?;
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(chain::hex(hasher))
 }

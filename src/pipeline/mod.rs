@@ -22,7 +22,7 @@ use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
-use crate::inference::{Engine, Gate, Turn};
+use crate::inference::{Engine, Gate, State, Turn};
 use crate::ledger::{Ledger, Revision};
 use crate::model::Package;
 use crate::refusal::Refusal;
@@ -46,8 +46,19 @@ const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::fro
 pub struct Served {
     /// Manifest and files.
     pub package: Arc<Package>,
-    /// Its engine.
-    pub engine: Engine,
+    /// An engine for each of [`Package::graphs`], in that order.
+    pub engines: Vec<Engine>,
+}
+
+impl Served {
+    /// Fenced when one of its graphs is: an ensemble answers with all of them or not at all.
+    pub fn state(&self) -> State {
+        let fenced = |engine: &&Engine| engine.state() == State::Fenced;
+        match self.engines.iter().find(fenced) {
+            Some(_) => State::Fenced,
+            None => State::Serving,
+        }
+    }
 }
 
 /// What the pipeline works with.

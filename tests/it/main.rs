@@ -35,6 +35,7 @@ mod hostile_uids_are_refused;
 mod kill_after_the_store_response;
 mod kill_between_outbox_and_release;
 mod kill_in_the_middle_of_a_study;
+mod models_build_on_each_other;
 mod no_patient_data_in_logs_and_metrics;
 mod same_instance_twice;
 mod same_uid_other_bytes;

@@ -1,14 +1,18 @@
 //! `[[input]]`: the tensors a model wants.
 
+use std::collections::BTreeMap;
+
 use dicom::core::dictionary::DataDictionary;
 use dicom::dictionary_std::StandardDataDictionary;
 use serde::{Deserialize, Serialize};
 
-use super::{Rule, VolumeSpec};
+use super::{Rule, VolumeSpec, bounded};
 use crate::model::volume::VolumeTable;
 
 /// Largest side of an input image.
 const MAX_SIDE: usize = 8192;
+/// Most columns of a feature row.
+const MAX_FEATURES: usize = 4096;
 
 /// One `[[input]]` table: an image, a volume or a row of features, told apart by the layout.
 #[derive(Debug, Clone, Deserialize)]
@@ -182,16 +186,19 @@ pub enum Interpolation {
     Nearest,
 }
 
-/// One column of a feature row.
-#[derive(Debug, Clone, Deserialize)]
+/// One column of a feature row: of `sr`, `attribute` and `model` it has exactly one.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Feature {
     /// Name for people and messages.
     pub name: String,
     /// A NUM content item of a structured report, by its concept name code.
     pub sr: Option<ConceptCode>,
-    /// A DICOM attribute, by keyword.
+    /// A DICOM attribute, by keyword, or keywords joined by `.` for the first items of sequences.
     pub attribute: Option<String>,
+    /// Numbers that stand for the words of an attribute; any other word is refused.
+    #[serde(default)]
+    pub values: BTreeMap<String, f32>,
     /// What another model said of the study.
     pub model: Option<ModelOutput>,
     /// Value when it is absent; without it an absent value is a refusal.
@@ -199,7 +206,7 @@ pub struct Feature {
 }
 
 /// The number that another model reports for a label.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelOutput {
     /// Name of the model.
@@ -330,26 +337,59 @@ impl Input {
         if self.dtype != DType::Float32 {
             return Err("input.dtype: features are float32".to_owned());
         }
+        if self.features.len() > MAX_FEATURES {
+            return Err(format!("input.features: more than {MAX_FEATURES}"));
+        }
         for feature in &self.features {
-            let known = |keyword: &String| StandardDataDictionary.by_name(keyword).is_some();
-            if feature
-                .attribute
-                .as_ref()
-                .is_some_and(|keyword| !known(keyword))
-            {
-                return Err(format!(
-                    "input.features.attribute: `{}` is no keyword of DICOM",
-                    feature.attribute.as_deref().unwrap_or_default()
-                ));
-            }
-            if feature.sr.is_some() == feature.attribute.is_some() {
-                return Err(format!(
-                    "input.features: `{}` needs either `sr` or `attribute`",
-                    feature.name
-                ));
-            }
+            feature.validate()?;
         }
         Ok(InputSpec::Features(self.features.clone()))
+    }
+}
+
+impl Feature {
+    fn validate(&self) -> Result<(), String> {
+        bounded("input.features.name", &self.name, 128)?;
+        let sources = [
+            self.sr.is_some(),
+            self.attribute.is_some(),
+            self.model.is_some(),
+        ];
+        if sources.into_iter().filter(|given| *given).count() != 1 {
+            return Err(format!(
+                "input.features: `{}` needs either `sr`, `attribute` or `model`",
+                self.name
+            ));
+        }
+        let known = |keyword: &str| StandardDataDictionary.by_name(keyword).is_some();
+        if let Some(path) = &self.attribute
+            && !path.split('.').all(known)
+        {
+            return Err(format!(
+                "input.features.attribute: `{path}` is no keyword of DICOM"
+            ));
+        }
+        if self.attribute.is_none() && !self.values.is_empty() {
+            return Err(format!(
+                "input.features.values: `{}` has no `attribute`",
+                self.name
+            ));
+        }
+        let finite = |value: &f32| value.is_finite();
+        if !self.values.values().all(finite) {
+            return Err(format!(
+                "input.features.values: of `{}` are not finite",
+                self.name
+            ));
+        }
+        // A model may want to see that a value is absent, as NaN.
+        if self.missing.is_some_and(f32::is_infinite) {
+            return Err(format!(
+                "input.features.missing: of `{}` is infinite",
+                self.name
+            ));
+        }
+        Ok(())
     }
 }
 

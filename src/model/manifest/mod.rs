@@ -9,8 +9,10 @@ mod applies;
 mod combine;
 mod explanation;
 mod input;
+mod numbers;
 mod output;
 mod serving;
+mod ucum;
 
 use serde::Deserialize;
 
@@ -37,7 +39,9 @@ pub struct Manifest {
     pub name: String,
     /// Version, and the folder that holds `model.onnx`.
     pub version: String,
-    /// SHA-256 of the ONNX file, hex.
+    /// SHA-256, hex. In the file: of `model.onnx`; absent from an ensemble of models. In a loaded
+    /// package: of all that answers, see [`super::repository`].
+    #[serde(default)]
     pub sha256: String,
     /// One line for people.
     pub title: String,
@@ -49,7 +53,8 @@ pub struct Manifest {
     pub device_uid: String,
     /// What it applies to.
     pub applies_to: AppliesTo,
-    /// The tensors it wants.
+    /// The tensors it wants; none for an ensemble of models.
+    #[serde(default)]
     pub input: Vec<Input>,
     /// What its outputs mean.
     pub output: OutputSpec,
@@ -105,8 +110,23 @@ impl Manifest {
     /// Output tensors of the graph that are read, in the order of answers; the explanation's map, if
     /// the graph has one, is the last.
     pub fn tensors(&self) -> Vec<&str> {
+        if self.is_ensemble_of_models() {
+            return Vec::new();
+        }
         let map = self.explanation.as_ref().and_then(|e| e.tensor.as_deref());
         self.output.tensors().into_iter().chain(map).collect()
+    }
+
+    /// Whether it has no graph of its own and combines what other models say.
+    pub fn is_ensemble_of_models(&self) -> bool {
+        let ensemble = self.ensemble.as_ref();
+        ensemble.is_some_and(|ensemble| !ensemble.models.is_empty())
+    }
+
+    /// Other models' numbers that are columns of its rows.
+    pub fn upstream(&self) -> impl Iterator<Item = &ModelOutput> {
+        let features = self.input.iter().flat_map(|input| &input.features);
+        features.filter_map(|feature| feature.model.as_ref())
     }
 
     fn validate(&self) -> Result<(), String> {
@@ -121,7 +141,11 @@ impl Manifest {
         if !plain || !self.version.chars().all(legal) || self.version.starts_with('.') {
             return Err(format!("version: `{}` is not a version", self.version));
         }
-        if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+        let members = self.is_ensemble_of_models();
+        if members && !self.sha256.is_empty() {
+            return Err("sha256: an ensemble of models has no file, leave it out".to_owned());
+        }
+        if !members && !is_sha256(&self.sha256) {
             return Err("sha256: must be 64 hexadecimal digits".to_owned());
         }
         for (key, value, most) in [
@@ -136,6 +160,10 @@ impl Manifest {
         if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
             return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
         }
+        self.validate_combination()?;
+        if members {
+            return self.output.validate();
+        }
         let (_, input) = self.input()?;
         let level = self.applies_to.level;
         match input {
@@ -148,6 +176,11 @@ impl Manifest {
             _ => self.output.validate(),
         }
     }
+}
+
+/// Whether `text` is a SHA-256 in hexadecimal.
+pub(crate) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn bounded(key: &str, value: &str, most: usize) -> Result<(), String> {

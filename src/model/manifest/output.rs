@@ -39,7 +39,8 @@ pub enum Aggregate {
     Mean,
     /// The mean of the `top_k` highest.
     MeanTopK,
-    /// The `at_least`-th highest: present when that many images have it.
+    /// The `at_least`-th highest: present when that many images have it. A unit of fewer images is
+    /// refused.
     Any,
     /// None: a finding per image.
     Each,
@@ -63,7 +64,9 @@ pub enum OutputSpec {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Classification {
-    /// Name of the tensor in the graph, shape `[N, labels]`.
+    /// Name of the tensor in the graph, shape `[N, labels]`, or `[N]` for one label; empty for an
+    /// ensemble of models.
+    #[serde(default)]
     pub tensor: String,
     /// What turns its numbers into probabilities.
     pub activation: Activation,
@@ -81,12 +84,16 @@ pub struct Classification {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Regression {
-    /// Name of the tensor in the graph, shape `[N, quantities]` or `[N]`.
+    /// Name of the tensor in the graph, shape `[N, quantities]` or `[N]` for one quantity; empty for
+    /// an ensemble of models.
+    #[serde(default)]
     pub tensor: String,
     /// How images are combined.
     pub aggregate: Aggregate,
     /// Images that `mean-top-k` takes.
     pub top_k: Option<usize>,
+    /// Images that `any` asks for.
+    pub at_least: Option<usize>,
     /// What is reported.
     pub labels: Vec<Quantity>,
 }
@@ -249,24 +256,11 @@ impl OutputSpec {
     /// # Errors
     /// The manifest's key and what the graph says instead.
     pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
-        let Self::Classification(output) = self else {
-            return Ok(());
-        };
-        if shape.len() != 2 {
-            return Err(format!(
-                "output.tensor: classification needs the shape [N, labels], the graph gives \
-                 `{tensor}` {shape:?}"
-            ));
+        match self {
+            Self::Classification(output) => output.fits(tensor, shape),
+            Self::Regression(output) => output.fits(tensor, shape),
+            Self::Detection(_) | Self::Segmentation(_) => Ok(()),
         }
-        for label in &output.labels {
-            if usize::try_from(shape[1]).is_ok_and(|labels| label.index >= labels) {
-                return Err(format!(
-                    "output.labels.index: manifest says {} for `{}`, the graph gives {} values",
-                    label.index, label.label, shape[1]
-                ));
-            }
-        }
-        Ok(())
     }
 
     /// What is reported, in the manifest's order.
@@ -307,26 +301,34 @@ impl OutputSpec {
         if labels.is_empty() {
             return Err("output.labels: at least one is needed".to_owned());
         }
-        for Reported { label, code, .. } in labels {
+        for (at, Reported { label, code, .. }) in labels.iter().enumerate() {
+            if labels.iter().take(at).any(|other| other.label == *label) {
+                return Err(format!("output.labels.label: `{label}` is used twice"));
+            }
             // Each of them is part of every message, and a message has at most 64 KiB.
             bounded("output.labels.label", label, 64)?;
             bounded("output.labels.code.scheme", &code.scheme, 16)?;
             bounded("output.labels.code.value", &code.value, 64)?;
             bounded("output.labels.code.meaning", &code.meaning, 128)?;
         }
-        let labels = match self {
-            Self::Classification(output) => &output.labels,
-            Self::Detection(output) => &output.labels,
-            Self::Regression(_) | Self::Segmentation(_) => return Ok(()),
-        };
-        for label in labels {
-            if !(0.0..=1.0).contains(&label.threshold) {
-                return Err(format!(
-                    "output.labels.threshold: {} of `{}` is not between 0 and 1",
-                    label.threshold, label.label
-                ));
-            }
+        match self {
+            Self::Classification(output) => output.validate(),
+            Self::Regression(output) => output.validate(),
+            Self::Detection(output) => thresholds(&output.labels),
+            Self::Segmentation(_) => Ok(()),
         }
-        Ok(())
     }
+}
+
+/// Operating points of probabilities.
+pub(super) fn thresholds(labels: &[Label]) -> Result<(), String> {
+    for label in labels {
+        if !(0.0..=1.0).contains(&label.threshold) {
+            return Err(format!(
+                "output.labels.threshold: {} of `{}` is not between 0 and 1",
+                label.threshold, label.label
+            ));
+        }
+    }
+    Ok(())
 }

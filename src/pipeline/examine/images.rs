@@ -11,6 +11,7 @@ use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::decoder::Source;
 use crate::findings::{Location, Outcome, Sample};
+use crate::inference::Engine;
 use crate::model::selection::{Attributes, Condition};
 use crate::model::{ImageSpec, Placement};
 use crate::pipeline::Pipeline;
@@ -62,7 +63,8 @@ pub(super) async fn run(
         (0..candidates.len()).map(|index| (index, 0..1)).collect();
     let mut tasks = JoinSet::new();
     // Enough to fill batches while others decode; the engine's slots bound what is in memory.
-    let window = 2 * case.served.engine.max_batch() + case.pipeline.decoders.count();
+    let batch = case.served.engines.iter().map(Engine::max_batch).max();
+    let window = 2 * batch.unwrap_or(1) + case.pipeline.decoders.count();
     loop {
         while tasks.len() < window
             && let Some((index, frame)) = next(&mut waiting, &instances)

@@ -1,5 +1,6 @@
 //! A study in front of every model: which apply, what they see, what they say.
 
+mod ensemble;
 mod images;
 mod table;
 mod volumes;
@@ -12,11 +13,14 @@ use dicom::dictionary_std::tags;
 use tokio::task::spawn_blocking;
 
 use super::{Pipeline, Served};
+use crate::answers::ask;
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::findings::{self, Outcome, Said, Sample};
-use crate::inference::{Answer, InferenceError, Slot, Turn};
-use crate::model::{InputSpec, Tensor};
+use crate::features::Heard;
+use crate::findings::{self, Finding, Outcome, Said, Sample};
+use crate::inference::{InferenceError, Slot, Turn};
+use crate::model::manifest::ModelOutput;
+use crate::model::{InputSpec, Manifest, Tensor, chain};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -101,7 +105,12 @@ struct Case {
     turn: Arc<Turn>,
 }
 
-/// Runs every model that applies; a study without one is skipped with that reason.
+/// What the models that ran before said of the study, by name. One that was skipped, failed or did not
+/// apply is not in it.
+type Earlier = BTreeMap<String, Vec<Finding>>;
+
+/// Runs every model that applies, each after those it builds on; a study without one is skipped with
+/// that reason.
 pub(super) async fn examine(
     pipeline: &Arc<Pipeline>,
     turn: Turn,
@@ -113,7 +122,8 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    for served in &pipeline.models {
+    let mut applicable: Vec<(&Served, Vec<Arc<Entry>>)> = Vec::new();
+    for served in in_order(&pipeline.models) {
         let manifest = &served.package.manifest;
         let candidates: Vec<Arc<Entry>> = entries
             .iter()
@@ -125,9 +135,13 @@ pub(super) async fn examine(
             })
             .cloned()
             .collect();
-        if candidates.is_empty() {
-            continue;
+        if !candidates.is_empty() {
+            applicable.push((served, candidates));
         }
+    }
+    let mut earlier = Earlier::new();
+    for (served, candidates) in applicable {
+        let manifest = &served.package.manifest;
         let case = Case {
             pipeline: Arc::clone(pipeline),
             served: served.clone(),
@@ -135,11 +149,17 @@ pub(super) async fn examine(
         };
         let traces = &mut examined.instances;
         let run = match manifest.input() {
+            _ if manifest.is_ensemble_of_models() => {
+                ensemble::run(&case, &candidates, heard(manifest, &earlier)).await
+            }
             Ok((_, InputSpec::Image(spec))) => images::run(&case, spec, &candidates, traces).await,
             Ok((_, InputSpec::Volume(spec))) => {
                 volumes::run(&case, &spec, &candidates, traces).await
             }
-            Ok((_, InputSpec::Features(_))) => table::run(&case, &candidates, traces).await,
+            Ok((_, InputSpec::Features(_))) => {
+                let heard = heard(manifest, &earlier);
+                table::run(&case, &candidates, heard, traces).await
+            }
             // Manifests are validated at load.
             Err(reason) => Some(Run::new(
                 Some(served.clone()),
@@ -147,6 +167,11 @@ pub(super) async fn examine(
                 candidates,
             )),
         };
+        if let Some(Outcome::Finding(said) | Outcome::NoFinding(said)) =
+            run.as_ref().map(|run| &run.outcome)
+        {
+            earlier.insert(manifest.name.clone(), said.clone());
+        }
         examined.runs.extend(run);
     }
     if examined.runs.is_empty() {
@@ -158,18 +183,44 @@ pub(super) async fn examine(
     examined
 }
 
+/// The models, each after those it builds on. That there is such an order was checked at load.
+fn in_order(models: &[Served]) -> Vec<&Served> {
+    let manifests: Vec<&Manifest> = models.iter().map(|m| &m.package.manifest).collect();
+    match chain::order(&manifests) {
+        Ok(order) => order.into_iter().filter_map(|at| models.get(at)).collect(),
+        Err(_) => models.iter().collect(),
+    }
+}
+
+/// The numbers of other models that this one needs, as far as they are there.
+fn heard(manifest: &Manifest, earlier: &Earlier) -> Heard {
+    let number = |wanted: ModelOutput| {
+        let said = earlier.get(&wanted.name)?;
+        let number = findings::ensemble::number(said, &wanted.label);
+        Some((wanted, number))
+    };
+    let wanted = chain::wanted(manifest).into_iter();
+    wanted.filter_map(number).collect()
+}
+
+/// Whether the model has as many instances as it needs.
+fn enough(manifest: &Manifest, inputs: usize) -> Result<(), Refusal> {
+    let needed = manifest.applies_to.min_instances;
+    if inputs < needed {
+        return Err(Refusal::new(
+            "too-few-instances",
+            format!("{inputs} instances, the model needs {needed}"),
+        ));
+    }
+    Ok(())
+}
+
 /// A label that is present stands even when other images were refused. "Nothing there" does not: it
 /// would speak of images that no model has seen.
 fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
     let manifest = &served.package.manifest;
-    if inputs < manifest.applies_to.min_instances {
-        return Outcome::Skipped(Refusal::new(
-            "too-few-instances",
-            format!(
-                "{inputs} instances, the model needs {}",
-                manifest.applies_to.min_instances
-            ),
-        ));
+    if let Err(refusal) = enough(manifest, inputs) {
+        return Outcome::Skipped(refusal);
     }
     let refused = refusals.into_iter().next();
     if samples.is_empty() {
@@ -178,6 +229,7 @@ fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Re
     }
     let findings = findings::read(manifest, samples).map(|reading| reading.findings);
     match (findings.map(Outcome::of), refused) {
+        (Err(refusal), _) if refusal.code == "too-few-instances" => Outcome::Skipped(refusal),
         (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
         (Ok(outcome), _) => outcome,
     }
@@ -185,36 +237,51 @@ fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Re
 
 /// Waits for a place in the model's queue, so that tensors do not pile up in front of it.
 async fn slot(case: &Case) -> Result<Slot, Refusal> {
-    case.served.engine.slot(&case.turn).await.map_err(refused)
+    let engine = case.served.engines.first().ok_or_else(|| {
+        let reason = "the model has no graph of its own";
+        Refusal::new("model-manifest", reason)
+    })?;
+    engine.slot(&case.turn).await.map_err(refused)
 }
 
-/// Also gives the times of the slowest answer.
+/// The longest of the times that the answers to one sample took.
+struct Times {
+    queued: Duration,
+    ran: Duration,
+}
+
+/// What every graph of the model says of a sample and of its mirror images.
 async fn infer(
     case: &Case,
     slot: Slot,
     tensors: Vec<Tensor>,
-) -> Result<(Vec<Said>, Answer), Refusal> {
-    let answer = case.served.engine.infer(slot, tensors).await;
-    let answer = answer.map_err(refused)?;
-    let name = [case.served.package.manifest.name.as_str()];
+) -> Result<(Vec<Said>, Times), Refusal> {
+    let (engines, manifest) = (&case.served.engines, &case.served.package.manifest);
+    let asked = ask(engines, manifest, &case.turn, slot, tensors).await;
+    let asked = asked.map_err(refused)?;
+    let name = [manifest.name.as_str()];
     let metrics = &case.pipeline.metrics;
-    metrics
-        .inference_queue_seconds
-        .with_label_values(&name)
-        .observe(answer.queued.as_secs_f64());
-    metrics
-        .inference_duration_seconds
-        .with_label_values(&name)
-        .observe(answer.ran.as_secs_f64());
-    metrics
-        .inference_batch_size
-        .with_label_values(&name)
-        .observe(answer.batch as f64);
-    let said = Said {
-        outputs: answer.outputs.clone(),
-        flip: None,
+    let mut times = Times {
+        queued: Duration::ZERO,
+        ran: Duration::ZERO,
     };
-    Ok((vec![said], answer))
+    for run in &asked.runs {
+        times.queued = times.queued.max(run.queued);
+        times.ran = times.ran.max(run.ran);
+        metrics
+            .inference_queue_seconds
+            .with_label_values(&name)
+            .observe(run.queued.as_secs_f64());
+        metrics
+            .inference_duration_seconds
+            .with_label_values(&name)
+            .observe(run.ran.as_secs_f64());
+        metrics
+            .inference_batch_size
+            .with_label_values(&name)
+            .observe(run.batch as f64);
+    }
+    Ok((asked.said, times))
 }
 
 /// Runs CPU work off the runtime, in turn, a bounded number at a time, and times it.

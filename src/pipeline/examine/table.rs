@@ -7,19 +7,20 @@ use super::images::known;
 use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::features;
+use crate::features::{self, Heard};
 use crate::findings::{Outcome, Sample};
 use crate::model::InputSpec;
 use crate::model::selection::Condition;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
-/// A report of features is looked for in this many instances at most.
+/// Features and conditions are looked for in this many instances at most.
 const MAX_FEATURE_FILES: usize = 256;
 
 pub(super) async fn run(
     case: &Case,
     candidates: &[Arc<Entry>],
+    heard: Heard,
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Option<Run> {
     let mut run = Run::new(
@@ -27,13 +28,15 @@ pub(super) async fn run(
         Outcome::NoFinding(Vec::new()),
         Vec::new(),
     );
-    match row(case, candidates, &mut run).await {
+    match row(case, candidates, heard, &mut run).await {
         Ok(None) => return None,
         Ok(Some(sample)) => {
             run.outcome = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
         }
         // Without its features the study is outside of what the model is for.
-        Err(refusal) if refusal.code.starts_with("feature-") => {
+        Err(refusal)
+            if refusal.code.starts_with("feature-") || refusal.code == "upstream-missing" =>
+        {
             run.outcome = Outcome::Skipped(refusal);
         }
         Err(refusal) => run.outcome = Outcome::Failed(refusal),
@@ -52,29 +55,14 @@ pub(super) async fn run(
 async fn row(
     case: &Case,
     candidates: &[Arc<Entry>],
+    heard: Heard,
     run: &mut Run,
 ) -> Result<Option<Sample>, Refusal> {
     let slot = slot(case).await?;
     let package = Arc::clone(&case.served.package);
-    let wanted: Vec<_> = candidates
-        .iter()
-        .take(MAX_FEATURE_FILES)
-        .map(|entry| (Arc::clone(entry), case.pipeline.spool.path(entry.id)))
-        .collect();
+    let accepted = accepted(case, candidates);
     let reading = decode(case, move || {
-        let (mut files, mut inputs) = (Vec::new(), Vec::new());
-        for (entry, path) in wanted {
-            let file = DicomFile::read(&path, &ReadLimits::default())
-                .map_err(|err| Refusal::new("data-set-unreadable", err.to_string()))?;
-            let condition = Condition {
-                applies_to: package.manifest.applies_to.clone(),
-                known: known(&entry),
-            };
-            if condition.holds(file.data_set()) {
-                files.push(file);
-                inputs.push(entry);
-            }
-        }
+        let (inputs, files) = accepted()?;
         let InputSpec::Features(wanted) = package
             .manifest
             .input()
@@ -89,7 +77,7 @@ async fn row(
         let row = if files.is_empty() {
             None
         } else {
-            Some(features::row(&files, &wanted))
+            Some(features::row(&files, &wanted, &heard))
         };
         Ok((inputs, row))
     });
@@ -105,4 +93,33 @@ async fn row(
         location: None,
         placement: None,
     }))
+}
+
+/// The work of opening the candidates: those the model looks at, and their data sets.
+pub(super) fn accepted(
+    case: &Case,
+    candidates: &[Arc<Entry>],
+) -> impl FnOnce() -> Result<(Vec<Arc<Entry>>, Vec<DicomFile>), Refusal> + Send + 'static {
+    let package = Arc::clone(&case.served.package);
+    let wanted: Vec<_> = candidates
+        .iter()
+        .take(MAX_FEATURE_FILES)
+        .map(|entry| (Arc::clone(entry), case.pipeline.spool.path(entry.id)))
+        .collect();
+    move || {
+        let (mut inputs, mut files) = (Vec::new(), Vec::new());
+        for (entry, path) in wanted {
+            let file = DicomFile::read(&path, &ReadLimits::default())
+                .map_err(|err| Refusal::new("data-set-unreadable", err.to_string()))?;
+            let condition = Condition {
+                applies_to: package.manifest.applies_to.clone(),
+                known: known(&entry),
+            };
+            if condition.holds(file.data_set()) {
+                inputs.push(entry);
+                files.push(file);
+            }
+        }
+        Ok((inputs, files))
+    }
 }
