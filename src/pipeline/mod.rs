@@ -7,6 +7,7 @@
 mod examine;
 mod losses;
 mod report;
+mod sites;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use crate::study::{Assembler, StableStudy};
 use crate::telemetry::Metrics;
 
 pub use report::MessageConfig;
+pub use sites::{Site, Sites};
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(1);
@@ -58,6 +60,8 @@ pub struct Pipeline {
     pub ledger: Ledger,
     /// Models in order of name.
     pub models: Vec<Served>,
+    /// What is different for certain senders.
+    pub sites: Sites,
     /// How studies are completed and retried.
     pub study: crate::study::Config,
     /// What messages may say.

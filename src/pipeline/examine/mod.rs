@@ -1,6 +1,9 @@
 //! A study in front of every model: which apply, what they see, what they say.
 
+mod candidates;
 mod images;
+mod quality;
+mod roles;
 mod table;
 mod volumes;
 
@@ -14,11 +17,16 @@ use tokio::task::spawn_blocking;
 use super::{Pipeline, Served};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::findings::event::Remark;
 use crate::findings::{self, Outcome, Said, Sample};
 use crate::inference::{Answer, InferenceError, Slot, Turn};
+use crate::model::manifest::AppliesTo;
+use crate::model::selection::{Selected, first_of_groups};
 use crate::model::{InputSpec, Tensor};
+use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
+use candidates::Candidates;
 
 /// What became of a study.
 pub(super) struct Examined {
@@ -46,6 +54,10 @@ pub(super) struct Run {
     pub queued: Duration,
     /// Longest run that carried a sample of this study.
     pub inferred: Duration,
+    /// Remarks on its input.
+    pub remarks: Vec<Remark>,
+    /// Statistics over the values of each sample, before they were resampled.
+    pub statistics: Vec<Statistics>,
 }
 
 /// The way of one instance.
@@ -74,6 +86,8 @@ impl Run {
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
+            remarks: Vec::new(),
+            statistics: Vec::new(),
         }
     }
 }
@@ -113,41 +127,25 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    for served in &pipeline.models {
-        let manifest = &served.package.manifest;
-        let candidates: Vec<Arc<Entry>> = entries
-            .iter()
-            .filter(|entry| {
-                let sop_class = entry.arrival.sop_class.as_str();
-                manifest
-                    .applies_to
-                    .may_accept(&entry.modality, &entry.body_part, sop_class)
-            })
-            .cloned()
-            .collect();
-        if candidates.is_empty() {
+    let models = pipeline.sites.models(&pipeline.models, entries);
+    let candidates = candidates::candidates(pipeline, &models, entries).await;
+    let apply: Vec<(&AppliesTo, bool)> = models
+        .iter()
+        .zip(&candidates)
+        .map(|(served, found)| (&served.package.manifest.applies_to, found.is_some()))
+        .collect();
+    let are_run = first_of_groups(&apply);
+    for ((served, found), is_run) in models.iter().zip(candidates).zip(are_run) {
+        let Some(found) = found.filter(|_| is_run) else {
             continue;
-        }
+        };
         let case = Case {
             pipeline: Arc::clone(pipeline),
             served: served.clone(),
             turn: Arc::clone(&turn),
         };
-        let traces = &mut examined.instances;
-        let run = match manifest.input() {
-            Ok((_, InputSpec::Image(spec))) => images::run(&case, spec, &candidates, traces).await,
-            Ok((_, InputSpec::Volume(spec))) => {
-                volumes::run(&case, &spec, &candidates, traces).await
-            }
-            Ok((_, InputSpec::Features(_))) => table::run(&case, &candidates, traces).await,
-            // Manifests are validated at load.
-            Err(reason) => Some(Run::new(
-                Some(served.clone()),
-                Outcome::Failed(Refusal::new("model-manifest", reason)),
-                candidates,
-            )),
-        };
-        examined.runs.extend(run);
+        let run = run(&case, found, &mut examined.instances).await;
+        examined.runs.push(run);
     }
     if examined.runs.is_empty() {
         let refusal = Refusal::new("no-model-applies", "no model applies to any instance");
@@ -158,27 +156,57 @@ pub(super) async fn examine(
     examined
 }
 
+/// One model on what of the study it applies to.
+async fn run(case: &Case, found: Candidates, traces: &mut BTreeMap<EntryId, Trace>) -> Run {
+    let Selected {
+        inside,
+        roles,
+        outside,
+        reason,
+    } = match found.select(&case.served, traces) {
+        Ok(selected) => selected,
+        Err(run) => return *run,
+    };
+    let mut run = match case.served.package.manifest.inputs() {
+        Ok(inputs) => match inputs
+            .into_iter()
+            .map(|i| i.spec)
+            .collect::<Vec<_>>()
+            .as_slice()
+        {
+            [InputSpec::Image(spec)] => images::run(case, spec, &inside, traces).await,
+            [InputSpec::Volume(spec)] => volumes::run(case, spec, &inside, traces).await,
+            [InputSpec::Features(_)] => table::run(case, &inside, traces).await,
+            several => roles::run(case, several, inside, &roles, traces).await,
+        },
+        // Manifests are validated at load.
+        Err(reason) => Run::new(
+            Some(case.served.clone()),
+            Outcome::Failed(Refusal::new("model-manifest", reason)),
+            inside,
+        ),
+    };
+    candidates::leave_out(&mut run, outside, reason);
+    run
+}
+
 /// A label that is present stands even when other images were refused. "Nothing there" does not: it
 /// would speak of images that no model has seen.
-fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
+fn conclude(served: &Served, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
     let manifest = &served.package.manifest;
-    if inputs < manifest.applies_to.min_instances {
-        return Outcome::Skipped(Refusal::new(
-            "too-few-instances",
-            format!(
-                "{inputs} instances, the model needs {}",
-                manifest.applies_to.min_instances
-            ),
-        ));
-    }
-    let refused = refusals.into_iter().next();
+    // A failure says more than an image that was left out for its quality.
+    let (left_out, failed): (Vec<Refusal>, Vec<Refusal>) =
+        refusals.into_iter().partition(|r| quality::is_flag(r.code));
+    let failed = failed.into_iter().map(Outcome::Failed);
+    let mut refused = failed.chain(left_out.into_iter().map(Outcome::Skipped));
     if samples.is_empty() {
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
-        return Outcome::Failed(refused.unwrap_or_else(nothing));
+        return refused.next().unwrap_or_else(|| Outcome::Failed(nothing()));
     }
     let findings = findings::read(manifest, samples).map(|reading| reading.findings);
-    match (findings.map(Outcome::of), refused) {
-        (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
+    match (findings.map(Outcome::of), refused.next()) {
+        (Err(refusal), _) => Outcome::Failed(refusal),
+        (Ok(Outcome::NoFinding(_)), Some(refused)) => refused,
         (Ok(outcome), _) => outcome,
     }
 }

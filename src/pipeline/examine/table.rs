@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::images::known;
 use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features;
 use crate::findings::{Outcome, Sample};
 use crate::model::InputSpec;
-use crate::model::selection::Condition;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -21,17 +19,14 @@ pub(super) async fn run(
     case: &Case,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Option<Run> {
+) -> Run {
     let mut run = Run::new(
         Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
         Vec::new(),
     );
     match row(case, candidates, &mut run).await {
-        Ok(None) => return None,
-        Ok(Some(sample)) => {
-            run.outcome = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
-        }
+        Ok(sample) => run.outcome = conclude(&case.served, &[sample], Vec::new()),
         // Without its features the study is outside of what the model is for.
         Err(refusal) if refusal.code.starts_with("feature-") => {
             run.outcome = Outcome::Skipped(refusal);
@@ -46,14 +41,10 @@ pub(super) async fn run(
         trace.decoded_at = trace.decoded_at.or(now);
         trace.inferred_at = trace.inferred_at.or(now);
     }
-    Some(run)
+    run
 }
 
-async fn row(
-    case: &Case,
-    candidates: &[Arc<Entry>],
-    run: &mut Run,
-) -> Result<Option<Sample>, Refusal> {
+async fn row(case: &Case, candidates: &[Arc<Entry>], run: &mut Run) -> Result<Sample, Refusal> {
     let slot = slot(case).await?;
     let package = Arc::clone(&case.served.package);
     let wanted: Vec<_> = candidates
@@ -66,14 +57,8 @@ async fn row(
         for (entry, path) in wanted {
             let file = DicomFile::read(&path, &ReadLimits::default())
                 .map_err(|err| Refusal::new("data-set-unreadable", err.to_string()))?;
-            let condition = Condition {
-                applies_to: package.manifest.applies_to.clone(),
-                known: known(&entry),
-            };
-            if condition.holds(file.data_set()) {
-                files.push(file);
-                inputs.push(entry);
-            }
+            files.push(file);
+            inputs.push(entry);
         }
         let InputSpec::Features(wanted) = package
             .manifest
@@ -86,23 +71,17 @@ async fn row(
                 "the model wants no features",
             ));
         };
-        let row = if files.is_empty() {
-            None
-        } else {
-            Some(features::row(&files, &wanted))
-        };
-        Ok((inputs, row))
+        Ok((inputs, features::row(&files, &wanted)))
     });
     let ((inputs, row), took) = reading.await?;
     run.inputs = inputs;
     run.decoded = took;
-    let Some(row) = row else { return Ok(None) };
     let (answers, answer) = infer(case, slot, vec![row?]).await?;
     run.queued = answer.queued;
     run.inferred = answer.ran;
-    Ok(Some(Sample {
+    Ok(Sample {
         answers,
         location: None,
         placement: None,
-    }))
+    })
 }

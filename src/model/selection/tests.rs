@@ -1,0 +1,1 @@
+//! Rules, choices and groups on data sets made in memory.
