@@ -44,11 +44,10 @@ impl Statistics {
         let last = grid.rows.saturating_sub(1);
         for (index, row) in grid.values.chunks_exact(row_length.max(1)).enumerate() {
             let pixels = row.chunks_exact(grid.channels.max(1));
-            let inner = grid.columns.saturating_sub(2).max(1);
             // The whole row, or its first and its last pixel.
             let step = match index == 0 || index == last {
                 true => 1,
-                false => inner + 1,
+                false => grid.columns.saturating_sub(1).max(1),
             };
             for pixel in pixels.step_by(step) {
                 let value: f64 = pixel.iter().map(|v| f64::from(*v)).sum();
