@@ -4,6 +4,7 @@
 //! be wrong in configuration or models is an error here, before a modality can connect. [`App::run`]
 //! starts the stages and drains them in the order of the flow.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use crate::inference::{Engine, Gate};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
-use crate::model::repository;
+use crate::model::{ModelError, repository};
 use crate::outbox::Outbox;
 use crate::pipeline::{Pipeline, Served};
 use crate::spool::{Recovered, Spool};
@@ -111,6 +112,7 @@ impl App {
             spool: spool.clone(),
             ledger: ledger.clone(),
             models,
+            sites: config.models.sites.clone(),
             study: config.study.clone(),
             message: config.message.clone(),
             decoding: Gate::new(decoders.count()),
@@ -284,6 +286,11 @@ fn model_info(served: &Served, provider: &'static str) -> ModelInfo {
 pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
     spawn_blocking(move || {
         let packages = repository::scan(&config.models.dir)?;
+        config
+            .models
+            .sites
+            .check(packages.iter().map(|package| &package.manifest))
+            .map_err(|reason| ModelError::new(Path::new("configuration"), reason))?;
         let packages = repository::select(packages, &config.models.only)?;
         let program = child::this_program();
         let mut models = Vec::new();

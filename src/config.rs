@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::pipeline::MessageConfig;
+use crate::pipeline::{MessageConfig, Sites};
 use crate::units::HumanDuration;
 use crate::{broker, decoder, http, inference, maintenance, scp, spool, study, telemetry};
 
@@ -58,6 +58,8 @@ pub struct Models {
     pub dir: PathBuf,
     /// Names of the models to serve; empty: all of them.
     pub only: Vec<String>,
+    /// What is different for certain senders.
+    pub sites: Sites,
 }
 
 impl Default for Models {
@@ -65,6 +67,7 @@ impl Default for Models {
         Self {
             dir: PathBuf::from("models"),
             only: Vec::new(),
+            sites: Sites::default(),
         }
     }
 }
@@ -167,6 +170,9 @@ impl Config {
         let refuse = |reason: String| Err(ConfigError::new("configuration", reason));
         if let Err(err) = self.dicom.validate() {
             return refuse(format!("dicom.{err}"));
+        }
+        if let Err(reason) = self.models.sites.validate() {
+            return refuse(format!("models.sites.{reason}"));
         }
         if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
             return refuse(format!("broker.url: is no AMQP URL: {err}"));

@@ -1,13 +1,33 @@
 //! `check`: what `serve` would refuse, and whether the models still answer as they did in training.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::{ConfigArgs, REFUSED, Refused, golden, runtime, table};
+use clap::Args;
+
+use super::{ConfigArgs, REFUSED, Refused, explain, golden, runtime, table};
 use crate::model::InputSpec;
+use crate::model::manifest::NamedInput;
 use crate::pipeline::Served;
 
-pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let config = args.load()?;
+/// Arguments of `check`.
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Instead: say for each model why it applies to these files and folders or does not.
+    #[arg(long, value_name = "PATH", num_args = 1..)]
+    explain: Vec<PathBuf>,
+    /// With --explain: the calling AE title of the sender, instead of the one in the files.
+    #[arg(long, value_name = "TITLE", requires = "explain")]
+    calling_ae: Option<String>,
+}
+
+pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let config = args.config.load()?;
+    if !args.explain.is_empty() {
+        return explain::run(&config, &args.explain, args.calling_ae.as_deref());
+    }
     runtime()?.block_on(async {
         let models = golden::models(&config).await.map_err(Refused)?;
         let mut rows = Vec::new();
@@ -38,30 +58,33 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
 fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
     let manifest = &served.package.manifest;
     let applies = &manifest.applies_to;
-    let input = match manifest.input() {
-        _ if manifest.is_ensemble_of_models() => manifest
-            .ensemble
-            .as_ref()
-            .map(|own| format!("{} of {}", own.combine.as_str(), own.models.join(", ")))
-            .unwrap_or_default(),
-        Ok((name, InputSpec::Image(image))) => {
-            format!("{name} {}×{}×{}", image.channels, image.rows, image.columns)
-        }
-        Ok((name, InputSpec::Volume(volume))) => {
-            let shape: Vec<String> = volume.shape().iter().map(usize::to_string).collect();
-            format!("{name} {}", shape.join("×"))
-        }
-        Ok((name, InputSpec::Features(features))) => format!("{name} {} features", features.len()),
-        Err(reason) => reason,
-    };
+    let inputs = manifest.inputs().unwrap_or_default();
+    let inputs = inputs
+        .into_iter()
+        .map(|NamedInput { name, spec, .. }| match spec {
+            InputSpec::Image(image) => {
+                format!("{name} {}×{}×{}", image.channels, image.rows, image.columns)
+            }
+            InputSpec::Volume(volume) => {
+                let shape: Vec<String> = volume.shape().iter().map(usize::to_string).collect();
+                format!("{name} {}", shape.join("×"))
+            }
+            InputSpec::Features(features) => format!("{name} {} features", features.len()),
+        });
+    let members = manifest
+        .ensemble
+        .iter()
+        .filter(|own| !own.models.is_empty());
+    let members =
+        members.map(|own| format!("{} of {}", own.combine.as_str(), own.models.join(", ")));
+    let input = inputs.chain(members).collect::<Vec<_>>().join(", ");
     let labels = manifest.output.labels();
     let labels: Vec<&str> = labels.iter().map(|label| label.label).collect();
-    let conditions = [&applies.modality, &applies.body_part, &applies.view];
-    let conditions: Vec<String> = conditions
-        .iter()
-        .filter(|list| !list.is_empty())
-        .map(|list| list.join("|"))
-        .collect();
+    let lists = [&applies.modality, &applies.body_part, &applies.view];
+    let lists = lists.into_iter().filter(|list| !list.is_empty());
+    let lists = lists.map(|list| list.join("|"));
+    let rules = applies.rules.iter().map(ToString::to_string);
+    let conditions: Vec<String> = lists.chain(rules).collect();
     vec![
         manifest.name.clone(),
         manifest.version.clone(),

@@ -6,6 +6,7 @@ mod ask;
 mod check;
 pub mod decode;
 mod demo;
+mod explain;
 mod golden;
 mod infer;
 mod scu;
@@ -36,7 +37,7 @@ enum Command {
     /// Run the gateway.
     Serve(ConfigArgs),
     /// Load configuration and every model, run the golden cases, print a table.
-    Check(ConfigArgs),
+    Check(check::CheckArgs),
     /// Everything embedded: send sample studies over DICOM and show the findings.
     Demo(ConfigArgs),
     /// The same pipeline without a network: one JSON message per line on stdout.

@@ -16,7 +16,6 @@ use super::protocol::{Facts, Job, Reply, Request, Stage};
 use super::worker::here;
 use crate::child::Death;
 use crate::model::manifest::DType;
-use crate::model::selection::Condition;
 use crate::model::{ImageSpec, Tensor, TensorData};
 use crate::pixel::codec::is_plain;
 use crate::pixel::render::Grid;
@@ -126,8 +125,8 @@ impl Decoders {
         self.pool.config.worker_count()
     }
 
-    /// Frame `frame` (from 0) of `source` as a model wants it, see [`crate::pixel::prepare`]; `None`
-    /// when `condition` does not hold for the file. Blocking.
+    /// Frame `frame` (from 0) of `source` as a model wants it, see [`crate::pixel::prepare`].
+    /// Blocking.
     ///
     /// # Errors
     /// A [`Refusal`] of the frame, or `decoder-crash`, `decoder-memory`, `decoder-timeout` when
@@ -137,23 +136,18 @@ impl Decoders {
         source: &Source,
         frame: usize,
         spec: &ImageSpec,
-        condition: Option<Condition>,
-    ) -> Result<Option<(Facts, Tensor)>, Refusal> {
+    ) -> Result<(Facts, Tensor), Refusal> {
         let request = Request {
             file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Tensor(spec.clone()),
-            condition,
         };
-        let Some(Answer {
+        let Answer {
             facts,
             shape,
             values,
             ..
-        }) = self.answer(source, &request)?
-        else {
-            return Ok(None);
-        };
+        } = self.answer(source, &request)?;
         let data = match (spec.dtype, values) {
             (DType::Float32, Samples::F32(values)) => TensorData::F32(values),
             (DType::Uint8, Samples::U8(values)) => TensorData::U8(values),
@@ -162,28 +156,35 @@ impl Decoders {
             }
             _ => return Err(nonsense()),
         };
-        Ok(Some((facts, Tensor { shape, data })))
+        Ok((facts, Tensor { shape, data }))
     }
 
     /// Frame `frame` (from 0) of `source` as a plane of a volume, see [`crate::volume::plane`]. Blocking.
     ///
     /// # Errors
     /// As [`Self::tensor`].
-    pub fn plane(&self, source: &Source, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
+    pub fn plane(
+        &self,
+        source: &Source,
+        frame: usize,
+        spec: &PlaneSpec,
+    ) -> Result<(Facts, Grid), Refusal> {
         let request = Request {
             file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Plane(spec.clone()),
-            condition: None,
         };
-        let answer = self.answer(source, &request)?.ok_or_else(nonsense)?;
+        let answer = self.answer(source, &request)?;
         match (<[usize; 3]>::try_from(answer.shape), answer.values) {
-            (Ok([rows, columns, channels]), Samples::F32(values)) => Ok(Grid {
-                rows,
-                columns,
-                channels,
-                values,
-            }),
+            (Ok([rows, columns, channels]), Samples::F32(values)) => {
+                let grid = Grid {
+                    rows,
+                    columns,
+                    channels,
+                    values,
+                };
+                Ok((answer.facts, grid))
+            }
             _ => Err(nonsense()),
         }
     }
@@ -202,9 +203,8 @@ impl Decoders {
             file: file.as_os_str().to_owned(),
             frame,
             job: Job::Values(stage),
-            condition: None,
         };
-        let answer = self.pool.answer(&request)?.ok_or_else(nonsense)?;
+        let answer = self.pool.answer(&request)?;
         let ([rows, columns, samples_per_pixel], Some(photometric)) = (
             <[usize; 3]>::try_from(answer.shape).map_err(|_| nonsense())?,
             Photometric::parse(&answer.photometric),
@@ -224,7 +224,7 @@ impl Decoders {
 }
 
 impl Decoders {
-    fn answer(&self, source: &Source, request: &Request) -> Result<Option<Answer>, Refusal> {
+    fn answer(&self, source: &Source, request: &Request) -> Result<Answer, Refusal> {
         // Of a long multi-frame instance a worker reads the header once for many frames.
         if source.plain && request.frame == 0 {
             let (reply, values) = here(request)?;
@@ -242,8 +242,7 @@ struct Answer {
 }
 
 impl Pool {
-    /// `None` when the condition does not hold.
-    fn answer(&self, request: &Request) -> Result<Option<Answer>, Refusal> {
+    fn answer(&self, request: &Request) -> Result<Answer, Refusal> {
         let mut deaths = 0;
         loop {
             let mut worker = self.take(&request.file)?;
@@ -340,9 +339,8 @@ impl Pool {
     }
 }
 
-fn outcome(reply: Reply, values: Option<Samples>) -> Result<Option<Answer>, Refusal> {
+fn outcome(reply: Reply, values: Option<Samples>) -> Result<Answer, Refusal> {
     match (reply, values) {
-        (Reply::NotApplicable, None) => Ok(None),
         (Reply::Refused { code, text }, None) => {
             Err(known(&code).map_or_else(nonsense, |code| Refusal::new(code, text)))
         }
@@ -354,12 +352,12 @@ fn outcome(reply: Reply, values: Option<Samples>) -> Result<Option<Answer>, Refu
                 ..
             },
             Some(values),
-        ) => Ok(Some(Answer {
+        ) => Ok(Answer {
             facts,
             shape,
             photometric,
             values,
-        })),
+        }),
         _ => Err(nonsense()),
     }
 }

@@ -45,7 +45,6 @@ impl Worker {
             file: std::ffi::OsString::new(),
             frame: 0,
             job: Job::Ping,
-            condition: None,
         };
         match worker.ask(&ping, config.timeout.get()) {
             Ok((Reply::Ready, _)) => Ok(worker),

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::child::{self, garbled};
 use crate::model::manifest::ValueSpace;
-use crate::model::selection::Condition;
 use crate::model::{ImagePlacement, ImageSpec};
-use crate::pixel::Samples;
 use crate::pixel::stored::each;
+use crate::pixel::{Samples, Statistics};
 use crate::volume::PlaneSpec;
 
 /// One frame and what to do with it.
@@ -25,8 +24,6 @@ pub(super) struct Request {
     /// From 0.
     pub frame: usize,
     pub job: Job,
-    /// The file is only looked at when this holds.
-    pub condition: Option<Condition>,
 }
 
 /// What to do with a frame.
@@ -60,14 +57,14 @@ pub struct Facts {
     pub transfer_syntax: String,
     /// Where the tensor lies in the frame (tensors).
     pub placement: Option<ImagePlacement>,
+    /// Over the values before they were resampled (tensors, planes).
+    pub statistics: Option<Statistics>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// Alive.
     Ready,
-    /// The condition does not hold.
-    NotApplicable,
     /// The values are in the file.
     Done {
         facts: Facts,

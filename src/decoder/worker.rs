@@ -12,9 +12,10 @@ use crate::child::{Bounds, Watchdog, confine, receive, send, streams};
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
+use crate::pixel::prepare::prepare_with_statistics;
 use crate::pixel::render::{Grid, render};
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, prepare};
-use crate::volume::plane;
+use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples};
+use crate::volume::plane_with_statistics;
 
 /// An instance with more frames stays open this long for the next one.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -100,10 +101,6 @@ impl Server {
         };
         let mut frames = None;
         loop {
-            if !wanted(&request, &file) {
-                self.reply(&Reply::NotApplicable, None)?;
-                return self.next(None);
-            }
             let opened = match frames.take() {
                 Some(opened) => Ok(opened),
                 None => Frames::open(&file, &limits),
@@ -152,17 +149,9 @@ impl Server {
 /// Answers a request in this process.
 pub(super) fn here(request: &Request) -> Result<(Reply, Option<Samples>), Refusal> {
     let file = DicomFile::read(&PathBuf::from(&request.file), &ReadLimits::default())?;
-    if !wanted(request, &file) {
-        return Ok((Reply::NotApplicable, None));
-    }
     let frames = Frames::open(&file, &Limits::default())?;
     let (reply, values) = answer(&frames, request, file.transfer_syntax())?;
     Ok((reply, Some(values)))
-}
-
-fn wanted(request: &Request, file: &DicomFile) -> bool {
-    let condition = request.condition.as_ref();
-    condition.is_none_or(|condition| condition.holds(file.data_set()))
 }
 
 fn answer(
@@ -170,19 +159,24 @@ fn answer(
     request: &Request,
     transfer_syntax: &str,
 ) -> Result<(Reply, Samples), Refusal> {
+    let mut seen = None;
     let (shape, photometric, values) = match &request.job {
         Job::Ping => (vec![0], "", Samples::U8(Vec::new())),
         Job::Tensor(spec) => {
-            let Tensor { shape, data } = prepare(frames, request.frame, spec)?;
+            let (tensor, statistics) = prepare_with_statistics(frames, request.frame, spec)?;
+            let Tensor { shape, data } = tensor;
+            seen = Some(statistics);
             (shape, "", samples(data)?)
         }
         Job::Plane(spec) => {
+            let (grid, statistics) = plane_with_statistics(frames, request.frame, spec)?;
             let Grid {
                 rows,
                 columns,
                 channels,
                 values,
-            } = plane(frames, request.frame, spec)?;
+            } = grid;
+            seen = Some(statistics);
             (vec![rows, columns, channels], "", Samples::F32(values))
         }
         Job::Values(stage) => {
@@ -194,6 +188,7 @@ fn answer(
     let reply = Reply::Done {
         facts: Facts {
             placement: None,
+            statistics: seen,
             frames: frames.count(),
             transfer_syntax: transfer_syntax.to_owned(),
         },

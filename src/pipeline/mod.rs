@@ -8,6 +8,7 @@ mod examine;
 mod losses;
 mod order;
 mod report;
+mod sites;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,7 @@ use crate::telemetry::Metrics;
 
 use order::{Due, Line};
 pub use report::MessageConfig;
+pub use sites::{Site, Sites};
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(1);
@@ -69,6 +71,8 @@ pub struct Pipeline {
     pub ledger: Ledger,
     /// Models in order of name.
     pub models: Vec<Served>,
+    /// What is different for certain senders.
+    pub sites: Sites,
     /// How studies are completed and retried.
     pub study: crate::study::Config,
     /// What messages may say.

@@ -5,9 +5,9 @@
 
 use half::f16;
 
-use super::render::{Grid, render};
+use super::render::{Grid, render_with_ends};
 use super::resize::{resize, resize_part};
-use super::{Frames, Limits, Refusal};
+use super::{Frames, Limits, Refusal, Statistics};
 use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
 use crate::model::tensor::{Tensor, TensorData};
 
@@ -21,15 +21,28 @@ use crate::model::tensor::{Tensor, TensorData};
 /// A [`Refusal`] when the values cannot be trusted, and `model-input` when `spec` asks for the
 /// impossible.
 pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Tensor, Refusal> {
+    prepare_with_statistics(frames, frame, spec).map(|(tensor, _)| tensor)
+}
+
+/// [`prepare`], with statistics over the values before they are resampled.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn prepare_with_statistics(
+    frames: &Frames<'_>,
+    frame: usize,
+    spec: &ImageSpec,
+) -> Result<(Tensor, Statistics), Refusal> {
     check(spec)?;
-    let grid = render(frames, frame, spec.value, spec.window)?;
+    let (grid, ends) = render_with_ends(frames, frame, spec.value, spec.window)?;
+    let statistics = Statistics::of(&grid, ends);
     let grid = if (grid.channels, spec.channels) == (3, 1) {
         luma(&grid)
     } else {
         grid
     };
     affordable(&grid, spec, frames.limits())?;
-    tensor(&fit(grid, spec), spec)
+    Ok((tensor(&fit(grid, spec), spec)?, statistics))
 }
 
 fn check(spec: &ImageSpec) -> Result<(), Refusal> {

@@ -3,10 +3,11 @@
 use dicom::dictionary_std::tags;
 
 use super::colour::{Scale, to_rgb};
+use super::layout::SampleKind;
 use super::modality::Modality;
 use super::transform::Transform;
 use super::voi::{Function, Voi};
-use super::{Frames, Photometric, Refusal};
+use super::{Frames, Layout, Photometric, Refusal};
 use crate::dicom::dataset::DataSet;
 use crate::model::manifest::{ValueSpace, Window};
 
@@ -42,10 +43,24 @@ pub fn render(
     space: ValueSpace,
     window: Option<Window>,
 ) -> Result<Grid, Refusal> {
+    render_with_ends(frames, index, space, window).map(|(grid, _)| grid)
+}
+
+/// [`render`], and the values that come of the lowest and of the highest value that Bits Stored can
+/// hold. Of floating point samples, and of palettes before VOI, nothing is an end.
+///
+/// # Errors
+/// As [`render`].
+pub fn render_with_ends(
+    frames: &Frames<'_>,
+    index: usize,
+    space: ValueSpace,
+    window: Option<Window>,
+) -> Result<(Grid, [f32; 2]), Refusal> {
     let image = frames.decode(index)?;
     let layout = frames.layout();
     let data_set = frames.data_set();
-    let (channels, values) = if image.photometric.is_monochrome() {
+    let (channels, values, ends) = if image.photometric.is_monochrome() {
         let modality = match space {
             ValueSpace::Stored => Modality::Identity,
             _ => Modality::of(data_set, index, layout)?,
@@ -62,21 +77,42 @@ pub fn render(
             voi,
             inverted: space == ValueSpace::Presentation && is_inverted(data_set, image.photometric),
         };
-        (1, transform.apply(&image.data)?)
+        let ends = match layout.kind {
+            SampleKind::Integer => stored_ends(layout).map(|end| transform.value(end) as f32),
+            SampleKind::Float | SampleKind::Double => [f32::NEG_INFINITY, f32::INFINITY],
+        };
+        (1, transform.apply(&image.data)?, ends)
     } else {
         frames.check_colour(index)?;
         let scale = match space {
             ValueSpace::Stored | ValueSpace::Modality => Scale::Samples,
             ValueSpace::Voi | ValueSpace::Presentation => Scale::Unit,
         };
-        (3, to_rgb(&image, data_set, layout.bits_stored, scale)?)
+        let ends = match (scale, image.photometric) {
+            (Scale::Unit, _) => [0.0, 1.0],
+            // The entries of a palette have bits of their own.
+            (Scale::Samples, Photometric::PaletteColor) => [f32::NEG_INFINITY, f32::INFINITY],
+            (Scale::Samples, _) => stored_ends(layout).map(|end| end as f32),
+        };
+        let values = to_rgb(&image, data_set, layout.bits_stored, scale)?;
+        (3, values, ends)
     };
-    Ok(Grid {
+    let grid = Grid {
         rows: image.rows,
         columns: image.columns,
         channels,
         values,
-    })
+    };
+    Ok((grid, ends))
+}
+
+/// What Bits Stored and Pixel Representation can hold.
+fn stored_ends(layout: &Layout) -> [f64; 2] {
+    let span = 2f64.powi(i32::try_from(layout.bits_stored).unwrap_or(i32::MAX));
+    match layout.signed {
+        true => [-span / 2.0, span / 2.0 - 1.0],
+        false => [0.0, span - 1.0],
+    }
 }
 
 fn own_window(window: Window) -> Result<Voi, Refusal> {

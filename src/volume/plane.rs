@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::resample::{Axis, between};
 use crate::model::manifest::{ValueSpace, Window};
 use crate::model::volume::VolumeInterpolation;
-use crate::pixel::Frames;
-use crate::pixel::render::{Grid, render};
+use crate::pixel::render::{Grid, render_with_ends};
+use crate::pixel::{Frames, Statistics};
 use crate::refusal::Refusal;
 
 /// What is done to each plane of a volume.
@@ -33,7 +33,20 @@ pub struct PlaneSpec {
 /// A [`Refusal`] when the frame or a transformation cannot be trusted, `header-mismatch` when it is
 /// not the size that the volume was planned with.
 pub fn plane(frames: &Frames<'_>, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
-    let grid = render(frames, frame, spec.value, spec.window)?;
+    plane_with_statistics(frames, frame, spec).map(|(grid, _)| grid)
+}
+
+/// [`plane`], with statistics over the values before they are resampled.
+///
+/// # Errors
+/// As [`plane`].
+pub fn plane_with_statistics(
+    frames: &Frames<'_>,
+    frame: usize,
+    spec: &PlaneSpec,
+) -> Result<(Grid, Statistics), Refusal> {
+    let (grid, ends) = render_with_ends(frames, frame, spec.value, spec.window)?;
+    let statistics = Statistics::of(&grid, ends);
     if (grid.rows, grid.columns, grid.channels) != (spec.rows.size, spec.columns.size, 1) {
         return Err(Refusal::new(
             "header-mismatch",
@@ -68,10 +81,11 @@ pub fn plane(frames: &Frames<'_>, frame: usize, spec: &PlaneSpec) -> Result<Grid
             values.push((first + down.fraction * (second - first)) as f32);
         }
     }
-    Ok(Grid {
+    let part = Grid {
         rows: rows.len(),
         columns: columns.len(),
         channels: 1,
         values,
-    })
+    };
+    Ok((part, statistics))
 }

@@ -6,8 +6,8 @@ use dicom::core::dictionary::DataDictionary;
 use dicom::dictionary_std::StandardDataDictionary;
 use serde::{Deserialize, Serialize};
 
-use super::{Rule, VolumeSpec, bounded};
-use crate::model::volume::VolumeTable;
+use super::{Level, Rule, VolumeSpec, bounded};
+use crate::model::volume::{Several, VolumeTable};
 
 /// Largest side of an input image.
 const MAX_SIDE: usize = 8192;
@@ -75,6 +75,64 @@ pub enum InputSpec {
     Features(Vec<Feature>),
     /// The planes of a series, one volume per sample.
     Volume(VolumeSpec),
+}
+
+/// An `[[input]]` table after validation, with its names.
+#[derive(Debug, Clone)]
+pub struct NamedInput {
+    /// Name of the tensor in the graph.
+    pub name: String,
+    /// What its series is to the model.
+    pub role: Option<String>,
+    /// The tensor.
+    pub spec: InputSpec,
+}
+
+/// Most inputs of a model.
+const MAX_INPUTS: usize = 16;
+
+/// What must hold when a model wants several series.
+pub(super) fn check_roles(
+    inputs: &[NamedInput],
+    tables: &[Input],
+    level: Level,
+) -> Result<(), String> {
+    if inputs.len() > MAX_INPUTS {
+        return Err(format!("input: at most {MAX_INPUTS} tables are possible"));
+    }
+    if level != Level::Study {
+        return Err("applies_to.level: a model of several inputs looks at a study".to_owned());
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    for (input, table) in inputs.iter().zip(tables) {
+        let Some(role) = &input.role else {
+            return Err(format!("input.role: is missing for `{}`", input.name));
+        };
+        super::bounded("input.role", role, 64)?;
+        if !seen.insert(format!("role {role}")) || !seen.insert(format!("name {}", input.name)) {
+            return Err(format!(
+                "input.role, input.name: `{role}` is not the only one"
+            ));
+        }
+        if table.rules.is_empty() {
+            return Err(format!("input.where: is missing for `{role}`"));
+        }
+        for rule in &table.rules {
+            rule.validate("input.where")?;
+        }
+        match &input.spec {
+            InputSpec::Features(_) => {
+                return Err("input.layout: NF cannot be one of several inputs".to_owned());
+            }
+            InputSpec::Volume(spec) if spec.table.several == Several::Each => {
+                return Err(format!(
+                    "input.volume.several: `{role}` is one volume, \"each\" can be several"
+                ));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// How an image becomes a tensor; the order of the fields is the order of the steps.
@@ -226,6 +284,14 @@ pub struct ConceptCode {
 }
 
 impl Input {
+    pub(super) fn named(&self) -> Result<NamedInput, String> {
+        Ok(NamedInput {
+            name: self.name.clone(),
+            role: self.role.clone(),
+            spec: self.spec()?,
+        })
+    }
+
     pub(super) fn spec(&self) -> Result<InputSpec, String> {
         let is_volume = matches!(self.layout, Layout::Ncdhw | Layout::Ndhwc);
         if !is_volume && (self.depth.is_some() || self.volume.is_some()) {

@@ -14,16 +14,18 @@ mod output;
 mod serving;
 mod ucum;
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 pub use super::volume::VolumeSpec;
 pub use crate::priority::Priority;
-pub use applies::{AppliesTo, Choose, Guard, Level, OrderBy, Quality, QualityFlag, Rule, Scalar};
+pub use applies::{AppliesTo, Choose, Level, OrderBy, Quality, QualityFlag, Rule, Scalar};
 pub use combine::{Combine, Ensemble, Flip, Fold};
 pub use explanation::{Explanation, Method};
 pub use input::{
     ConceptCode, DType, Feature, Fit, ImageSpec, Input, InputSpec, Interpolation, Layout,
-    ModelOutput, ValueSpace, Window,
+    ModelOutput, NamedInput, ValueSpace, Window,
 };
 pub use output::{
     Activation, Aggregate, BoxFormat, Classification, Code, Coordinates, Detection, Label, Nms,
@@ -60,7 +62,7 @@ pub struct Manifest {
     pub output: OutputSpec,
     /// What it was validated for; a study outside of it is skipped.
     #[serde(default)]
-    pub validated_for: Vec<Guard>,
+    pub validated_for: Vec<Rule>,
     /// Flags on the input's quality.
     #[serde(default)]
     pub quality: Vec<Quality>,
@@ -96,15 +98,39 @@ impl Manifest {
         Ok(manifest)
     }
 
-    /// The input after validation. One input per model for now.
+    /// The only input, after validation.
+    ///
+    /// # Errors
+    /// The key and the reason; a model of several inputs has [`Self::inputs`].
     pub fn input(&self) -> Result<(&str, InputSpec), String> {
         match self.input.as_slice() {
             [input] => Ok((&input.name, input.spec()?)),
             _ => Err(format!(
-                "input: exactly one [[input]] table is supported, found {}",
+                "input: exactly one [[input]] table is expected, found {}",
                 self.input.len()
             )),
         }
+    }
+
+    /// The inputs after validation, in the order in which a sample's tensors go to the engine.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn inputs(&self) -> Result<Vec<NamedInput>, String> {
+        self.input.iter().map(input::Input::named).collect()
+    }
+
+    /// The same model with other operating points, by label.
+    ///
+    /// # Errors
+    /// The label and the reason.
+    pub fn with_thresholds(&self, thresholds: &BTreeMap<&str, f64>) -> Result<Self, String> {
+        let mut changed = self.clone();
+        for (label, threshold) in thresholds {
+            changed.output.set_threshold(label, *threshold)?;
+        }
+        changed.output.validate()?;
+        Ok(changed)
     }
 
     /// Output tensors of the graph that are read, in the order of answers; the explanation's map, if
@@ -161,20 +187,37 @@ impl Manifest {
             return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
         }
         self.validate_combination()?;
-        if members {
-            return self.output.validate();
+        let inputs = self.inputs()?;
+        self.applies_to.validate(inputs.len() > 1)?;
+        for rule in &self.validated_for {
+            rule.validate("validated_for")?;
         }
-        let (_, input) = self.input()?;
+        for quality in &self.quality {
+            quality.validate()?;
+        }
         let level = self.applies_to.level;
-        match input {
-            InputSpec::Features(_) if level != Level::Study => {
-                Err("applies_to.level: a model of features looks at a study".to_owned())
-            }
-            InputSpec::Volume(_) if level != Level::Series => {
-                Err("applies_to.level: a model of volumes looks at a series".to_owned())
-            }
-            _ => self.output.validate(),
+        match inputs.as_slice() {
+            [] if members => {}
+            [] => return Err("input: at least one [[input]] table is needed".to_owned()),
+            [input] => match input.spec {
+                _ if input.role.is_some() || self.input.iter().any(|i| !i.rules.is_empty()) => {
+                    return Err(
+                        "input.role, input.where: belong to a model of several inputs; there is \
+                         applies_to.where"
+                            .to_owned(),
+                    );
+                }
+                InputSpec::Features(_) if level != Level::Study => {
+                    return Err("applies_to.level: a model of features looks at a study".to_owned());
+                }
+                InputSpec::Volume(_) if level != Level::Series => {
+                    return Err("applies_to.level: a model of volumes looks at a series".to_owned());
+                }
+                _ => {}
+            },
+            several => input::check_roles(several, &self.input, level)?,
         }
+        self.output.validate()
     }
 }
 

@@ -286,6 +286,33 @@ impl OutputSpec {
         }
     }
 
+    /// Gives the label another operating point.
+    ///
+    /// # Errors
+    /// When there is no such label, or it has no operating point, or it cannot have this one.
+    pub fn set_threshold(&mut self, label: &str, threshold: f64) -> Result<(), String> {
+        let place = match self {
+            Self::Classification(Classification { labels, .. })
+            | Self::Detection(Detection { labels, .. }) => labels
+                .iter_mut()
+                .find(|known| known.label == label)
+                .map(|known| &mut known.threshold),
+            Self::Regression(output) => output
+                .labels
+                .iter_mut()
+                .find(|known| known.label == label)
+                .and_then(|known| known.threshold.as_mut()),
+            // Its threshold decides what a region is, not whether it is reported.
+            Self::Segmentation(_) => None,
+        };
+        let place = place.ok_or_else(|| format!("there is no operating point of `{label}`"))?;
+        if !threshold.is_finite() {
+            return Err(format!("{threshold} of `{label}` is no number"));
+        }
+        *place = threshold;
+        Ok(())
+    }
+
     /// The word for the task.
     pub const fn kind(&self) -> &'static str {
         match self {

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
+use super::quality::{self, Flags};
 use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
-use crate::decoder::Source;
+use crate::decoder::{Facts, Source};
 use crate::findings::{Location, Outcome, Sample};
 use crate::inference::Engine;
-use crate::model::selection::{Attributes, Condition};
-use crate::model::{ImageSpec, Placement};
+use crate::model::{ImageSpec, Placement, Tensor};
 use crate::pipeline::Pipeline;
+use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -23,35 +24,37 @@ use crate::spool::{Entry, EntryId};
 struct Instance {
     /// Frames it has, once the first has been looked at.
     frames: Option<usize>,
-    /// The manifest's conditions on the file do not hold, or it has no pixels.
-    not_applicable: bool,
     refusal: Option<Refusal>,
+    /// Frames whose quality leaves the instance out.
+    left_out: BTreeMap<usize, Refusal>,
     samples: BTreeMap<usize, Sample>,
+    statistics: BTreeMap<usize, Statistics>,
 }
 
 /// One frame, from its file to the model's numbers.
 struct Looked {
     index: usize,
     frame: usize,
-    /// None when the model does not apply to the instance.
-    seen: Result<Option<Seen>, Refusal>,
+    seen: Result<Seen, Refusal>,
+    /// Once it is decoded.
+    facts: Option<Facts>,
     decoded: Duration,
 }
 
 struct Seen {
     sample: Sample,
-    frames: usize,
     queued: Duration,
     inferred: Duration,
 }
 
 pub(super) async fn run(
     case: &Case,
-    spec: ImageSpec,
+    spec: &ImageSpec,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Option<Run> {
-    let spec = Arc::new(spec);
+) -> Run {
+    let spec = Arc::new(spec.clone());
+    let mut flags = Flags::default();
     let mut run = Run::new(
         Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
@@ -74,13 +77,15 @@ pub(super) async fn run(
             };
             let (case, spec) = (case.clone(), Arc::clone(&spec));
             tasks.spawn(async move {
-                let mut decoded = Duration::ZERO;
+                let mut decoded = None;
                 let seen = see(&case, &spec, &entry, frame, &mut decoded).await;
+                let (facts, decoded) = decoded.unzip();
                 Looked {
                     index,
                     frame,
                     seen,
-                    decoded,
+                    facts,
+                    decoded: decoded.unwrap_or_default(),
                 }
             });
         }
@@ -95,14 +100,17 @@ pub(super) async fn run(
     let mut refusals = Vec::new();
     let now = Timestamp::now();
     for (entry, instance) in candidates.iter().zip(instances) {
-        if instance.not_applicable {
-            continue;
-        }
         let trace = traces.entry(entry.id).or_default();
-        let unseen = instance.frames != Some(instance.samples.len());
+        for statistics in instance.statistics.values() {
+            flags.look(&case.served.package.manifest, statistics);
+            run.statistics.push(*statistics);
+        }
+        let unseen = instance.frames != Some(instance.samples.len() + instance.left_out.len());
+        let left_out = instance.left_out.into_values().next();
         let refusal = instance.refusal.or_else(|| {
             unseen.then(|| Refusal::new("internal-error", "decoding ended abnormally"))
         });
+        let refusal = refusal.or(left_out);
         match refusal {
             Some(refusal) => {
                 trace.refusal = Some(refusal.code);
@@ -116,12 +124,10 @@ pub(super) async fn run(
         }
         run.inputs.push(Arc::clone(entry));
     }
-    if run.inputs.is_empty() {
-        return None;
-    }
+    run.remarks.extend(flags.remarks());
     run.refused = refusals.len();
-    run.outcome = conclude(&case.served, run.inputs.len(), &samples, refusals);
-    Some(run)
+    run.outcome = conclude(&case.served, &samples, refusals);
+    run
 }
 
 /// The next frame that is worth looking at.
@@ -150,73 +156,92 @@ fn note(
         index,
         frame,
         seen,
+        facts,
         decoded,
     } = looked;
     run.decoded += decoded;
     let Some(instance) = instances.get_mut(index) else {
         return;
     };
+    if let Some(facts) = facts {
+        if instance.frames.replace(facts.frames).is_none() && facts.frames > 1 {
+            waiting.push_front((index, 1..facts.frames));
+        }
+        instance
+            .statistics
+            .extend(facts.statistics.map(|s| (frame, s)));
+    }
     match seen {
-        Ok(None) => instance.not_applicable = true,
-        // Reports and presentation states share modality and body part with the images.
-        Err(refusal) if refusal.code == "no-pixel-data" => instance.not_applicable = true,
+        Err(refusal) if quality::is_flag(refusal.code) => {
+            instance.left_out.insert(frame, refusal);
+        }
         Err(refusal) => {
             instance.refusal.get_or_insert(refusal);
         }
-        Ok(Some(seen)) => {
+        Ok(seen) => {
             run.queued = run.queued.max(seen.queued);
             run.inferred = run.inferred.max(seen.inferred);
-            if instance.frames.replace(seen.frames).is_none() && seen.frames > 1 {
-                waiting.push_front((index, 1..seen.frames));
-            }
             instance.samples.insert(frame, seen.sample);
         }
     }
 }
 
+/// `decoded` is what is known once the frame is decoded, and how long that took.
 async fn see(
     case: &Case,
     spec: &Arc<ImageSpec>,
     entry: &Entry,
     frame: usize,
-    decoded: &mut Duration,
-) -> Result<Option<Seen>, Refusal> {
+    decoded: &mut Option<(Facts, Duration)>,
+) -> Result<Seen, Refusal> {
     let slot = slot(case).await?;
-    let source = source(&case.pipeline, entry);
-    // The first frame decides for the instance.
-    let condition = (frame == 0).then(|| Condition {
-        applies_to: case.served.package.manifest.applies_to.clone(),
-        known: known(entry),
-    });
-    let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
-    let (prepared, took) = decode(case, move || {
-        decoders.tensor(&source, frame, &spec, condition)
-    })
-    .await?;
-    let Some((facts, tensor)) = prepared else {
-        return Ok(None);
-    };
-    *decoded = took;
-    case.pipeline
-        .metrics
-        .prepare_duration_seconds
-        .observe(took.as_secs_f64());
+    let (facts, tensor, took) = tensor(case, spec, entry, frame).await?;
+    *decoded = Some((facts.clone(), took));
+    let manifest = &case.served.package.manifest;
+    if let Some(refusal) = facts
+        .statistics
+        .and_then(|s| quality::leaves_out(manifest, &s))
+    {
+        return Err(refusal);
+    }
     let (answers, answer) = infer(case, slot, vec![tensor]).await?;
-    Ok(Some(Seen {
-        frames: facts.frames,
+    Ok(Seen {
         queued: answer.queued,
         inferred: answer.ran,
         sample: Sample {
             answers,
+            location: Some(location(entry, &facts, frame)),
             placement: facts.placement.map(Placement::Image),
-            location: Some(Location {
-                series: entry.series.clone(),
-                sop_instance: Some(entry.arrival.sop_instance.clone()),
-                frame: (facts.frames > 1).then(|| u32::try_from(frame + 1).unwrap_or(u32::MAX)),
-                area: None,
-            }),
         },
-    }))
+    })
+}
+
+/// One frame as a tensor, with the time that it took.
+pub(super) async fn tensor(
+    case: &Case,
+    spec: &Arc<ImageSpec>,
+    entry: &Entry,
+    frame: usize,
+) -> Result<(Facts, Tensor, Duration), Refusal> {
+    let source = source(&case.pipeline, entry);
+    let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
+    let ((facts, tensor), took) =
+        decode(case, move || decoders.tensor(&source, frame, &spec)).await?;
+    case.pipeline
+        .metrics
+        .prepare_duration_seconds
+        .observe(took.as_secs_f64());
+    Ok((facts, tensor, took))
+}
+
+/// Where frame `frame` (from 0) of an image is.
+pub(super) fn location(entry: &Entry, facts: &Facts, frame: usize) -> Location {
+    Location {
+        series: entry.series.clone(),
+        sop_instance: Some(entry.arrival.sop_instance.clone()),
+        frame: (facts.frames > 1).then(|| u32::try_from(frame + 1).unwrap_or(u32::MAX)),
+        area: None,
+    }
 }
 
 /// Where the file of an instance is, and how it is written.
@@ -226,14 +251,4 @@ pub(super) fn source(pipeline: &Pipeline, entry: &Entry) -> Source {
         entry.arrival.transfer_syntax.as_str(),
         entry.data_set_bytes,
     )
-}
-
-/// What the spool knows of an instance without opening its file.
-pub(super) fn known(entry: &Entry) -> Attributes {
-    Attributes {
-        modality: entry.modality.clone(),
-        body_part: entry.body_part.clone(),
-        view: String::new(),
-        sop_class: entry.arrival.sop_class.as_str().to_owned(),
-    }
 }

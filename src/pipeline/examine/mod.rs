@@ -1,7 +1,10 @@
 //! A study in front of every model: which apply, what they see, what they say.
 
+mod candidates;
 mod ensemble;
 mod images;
+mod quality;
+mod roles;
 mod table;
 mod volumes;
 
@@ -17,12 +20,16 @@ use crate::answers::ask;
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::Heard;
+use crate::findings::event::Remark;
 use crate::findings::{self, Finding, Outcome, Said, Sample};
 use crate::inference::{InferenceError, Slot, Turn};
-use crate::model::manifest::ModelOutput;
+use crate::model::manifest::{AppliesTo, ModelOutput};
+use crate::model::selection::{Selected, first_of_groups};
 use crate::model::{InputSpec, Manifest, Tensor, chain};
+use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
+use candidates::Candidates;
 
 /// What became of a study.
 pub(super) struct Examined {
@@ -50,6 +57,10 @@ pub(super) struct Run {
     pub queued: Duration,
     /// Longest run that carried a sample of this study.
     pub inferred: Duration,
+    /// Remarks on its input.
+    pub remarks: Vec<Remark>,
+    /// Statistics over the values of each sample, before they were resampled.
+    pub statistics: Vec<Statistics>,
 }
 
 /// The way of one instance.
@@ -78,6 +89,8 @@ impl Run {
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
+            remarks: Vec::new(),
+            statistics: Vec::new(),
         }
     }
 }
@@ -122,57 +135,31 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    let mut applicable: Vec<(&Served, Vec<Arc<Entry>>)> = Vec::new();
-    for served in in_order(&pipeline.models) {
-        let manifest = &served.package.manifest;
-        let candidates: Vec<Arc<Entry>> = entries
-            .iter()
-            .filter(|entry| {
-                let sop_class = entry.arrival.sop_class.as_str();
-                manifest
-                    .applies_to
-                    .may_accept(&entry.modality, &entry.body_part, sop_class)
-            })
-            .cloned()
-            .collect();
-        if !candidates.is_empty() {
-            applicable.push((served, candidates));
-        }
-    }
+    let models = pipeline.sites.models(&in_order(&pipeline.models), entries);
+    let candidates = candidates::candidates(pipeline, &turn, &models, entries).await;
+    let apply: Vec<(&AppliesTo, bool)> = models
+        .iter()
+        .zip(&candidates)
+        .map(|(served, found)| (&served.package.manifest.applies_to, found.is_some()))
+        .collect();
+    let are_run = first_of_groups(&apply);
     let mut earlier = Earlier::new();
-    for (served, candidates) in applicable {
-        let manifest = &served.package.manifest;
+    for ((served, found), is_run) in models.iter().zip(candidates).zip(are_run) {
+        let Some(found) = found.filter(|_| is_run) else {
+            continue;
+        };
         let case = Case {
             pipeline: Arc::clone(pipeline),
             served: served.clone(),
             turn: Arc::clone(&turn),
         };
-        let traces = &mut examined.instances;
-        let run = match manifest.input() {
-            _ if manifest.is_ensemble_of_models() => {
-                ensemble::run(&case, &candidates, heard(manifest, &earlier)).await
-            }
-            Ok((_, InputSpec::Image(spec))) => images::run(&case, spec, &candidates, traces).await,
-            Ok((_, InputSpec::Volume(spec))) => {
-                volumes::run(&case, &spec, &candidates, traces).await
-            }
-            Ok((_, InputSpec::Features(_))) => {
-                let heard = heard(manifest, &earlier);
-                table::run(&case, &candidates, heard, traces).await
-            }
-            // Manifests are validated at load.
-            Err(reason) => Some(Run::new(
-                Some(served.clone()),
-                Outcome::Failed(Refusal::new("model-manifest", reason)),
-                candidates,
-            )),
-        };
-        if let Some(Outcome::Finding(said) | Outcome::NoFinding(said)) =
-            run.as_ref().map(|run| &run.outcome)
-        {
+        let manifest = &served.package.manifest;
+        let heard = heard(manifest, &earlier);
+        let run = run(&case, found, heard, &mut examined.instances).await;
+        if let Outcome::Finding(said) | Outcome::NoFinding(said) = &run.outcome {
             earlier.insert(manifest.name.clone(), said.clone());
         }
-        examined.runs.extend(run);
+        examined.runs.push(run);
     }
     if examined.runs.is_empty() {
         let refusal = Refusal::new("no-model-applies", "no model applies to any instance");
@@ -184,11 +171,14 @@ pub(super) async fn examine(
 }
 
 /// The models, each after those it builds on. That there is such an order was checked at load.
-fn in_order(models: &[Served]) -> Vec<&Served> {
+fn in_order(models: &[Served]) -> Vec<Served> {
     let manifests: Vec<&Manifest> = models.iter().map(|m| &m.package.manifest).collect();
     match chain::order(&manifests) {
-        Ok(order) => order.into_iter().filter_map(|at| models.get(at)).collect(),
-        Err(_) => models.iter().collect(),
+        Ok(order) => order
+            .into_iter()
+            .filter_map(|at| models.get(at).cloned())
+            .collect(),
+        Err(_) => models.to_vec(),
     }
 }
 
@@ -203,34 +193,62 @@ fn heard(manifest: &Manifest, earlier: &Earlier) -> Heard {
     wanted.filter_map(number).collect()
 }
 
-/// Whether the model has as many instances as it needs.
-fn enough(manifest: &Manifest, inputs: usize) -> Result<(), Refusal> {
-    let needed = manifest.applies_to.min_instances;
-    if inputs < needed {
-        return Err(Refusal::new(
-            "too-few-instances",
-            format!("{inputs} instances, the model needs {needed}"),
-        ));
-    }
-    Ok(())
+/// One model on what of the study it applies to.
+async fn run(
+    case: &Case,
+    found: Candidates,
+    heard: Heard,
+    traces: &mut BTreeMap<EntryId, Trace>,
+) -> Run {
+    let Selected {
+        inside,
+        roles,
+        outside,
+        reason,
+    } = match found.select(&case.served, traces) {
+        Ok(selected) => selected,
+        Err(run) => return *run,
+    };
+    let manifest = &case.served.package.manifest;
+    let inputs = manifest.inputs();
+    let specs = inputs.map(|inputs| inputs.into_iter().map(|i| i.spec).collect::<Vec<_>>());
+    let mut run = match specs.as_deref() {
+        _ if manifest.is_ensemble_of_models() => ensemble::run(case, inside, &heard),
+        Ok([InputSpec::Image(spec)]) => images::run(case, spec, &inside, traces).await,
+        Ok([InputSpec::Volume(spec)]) => volumes::run(case, spec, &inside, traces).await,
+        Ok([InputSpec::Features(wanted)]) => {
+            table::run(case, wanted.clone(), &inside, heard, traces).await
+        }
+        Ok(several) => roles::run(case, several, inside, &roles, traces).await,
+        // Manifests are validated at load.
+        Err(reason) => Run::new(
+            Some(case.served.clone()),
+            Outcome::Failed(Refusal::new("model-manifest", reason.as_str())),
+            inside,
+        ),
+    };
+    candidates::leave_out(&mut run, outside, reason);
+    run
 }
 
 /// A label that is present stands even when other images were refused. "Nothing there" does not: it
 /// would speak of images that no model has seen.
-fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
+fn conclude(served: &Served, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
     let manifest = &served.package.manifest;
-    if let Err(refusal) = enough(manifest, inputs) {
-        return Outcome::Skipped(refusal);
-    }
-    let refused = refusals.into_iter().next();
+    // A failure says more than an image that was left out for its quality.
+    let (left_out, failed): (Vec<Refusal>, Vec<Refusal>) =
+        refusals.into_iter().partition(|r| quality::is_flag(r.code));
+    let failed = failed.into_iter().map(Outcome::Failed);
+    let mut refused = failed.chain(left_out.into_iter().map(Outcome::Skipped));
     if samples.is_empty() {
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
-        return Outcome::Failed(refused.unwrap_or_else(nothing));
+        return refused.next().unwrap_or_else(|| Outcome::Failed(nothing()));
     }
     let findings = findings::read(manifest, samples).map(|reading| reading.findings);
-    match (findings.map(Outcome::of), refused) {
+    match (findings.map(Outcome::of), refused.next()) {
         (Err(refusal), _) if refusal.code == "too-few-instances" => Outcome::Skipped(refusal),
-        (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
+        (Err(refusal), _) => Outcome::Failed(refusal),
+        (Ok(Outcome::NoFinding(_)), Some(refused)) => refused,
         (Ok(outcome), _) => outcome,
     }
 }

@@ -3,36 +3,32 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::images::known;
 use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::{self, Heard};
 use crate::findings::{Outcome, Sample};
-use crate::model::InputSpec;
-use crate::model::selection::Condition;
+use crate::model::manifest::Feature;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
-/// Features and conditions are looked for in this many instances at most.
+/// Features are looked for in this many instances at most.
 const MAX_FEATURE_FILES: usize = 256;
 
 pub(super) async fn run(
     case: &Case,
+    wanted: Vec<Feature>,
     candidates: &[Arc<Entry>],
     heard: Heard,
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Option<Run> {
+) -> Run {
     let mut run = Run::new(
         Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
-        Vec::new(),
+        candidates.iter().take(MAX_FEATURE_FILES).cloned().collect(),
     );
-    match row(case, candidates, heard, &mut run).await {
-        Ok(None) => return None,
-        Ok(Some(sample)) => {
-            run.outcome = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
-        }
+    match row(case, wanted, heard, &mut run).await {
+        Ok(sample) => run.outcome = conclude(&case.served, &[sample], Vec::new()),
         // Without its features the study is outside of what the model is for.
         Err(refusal)
             if refusal.code.starts_with("feature-") || refusal.code == "upstream-missing" =>
@@ -49,77 +45,38 @@ pub(super) async fn run(
         trace.decoded_at = trace.decoded_at.or(now);
         trace.inferred_at = trace.inferred_at.or(now);
     }
-    Some(run)
+    run
 }
 
 async fn row(
     case: &Case,
-    candidates: &[Arc<Entry>],
+    wanted: Vec<Feature>,
     heard: Heard,
     run: &mut Run,
-) -> Result<Option<Sample>, Refusal> {
+) -> Result<Sample, Refusal> {
     let slot = slot(case).await?;
-    let package = Arc::clone(&case.served.package);
-    let accepted = accepted(case, candidates);
-    let reading = decode(case, move || {
-        let (inputs, files) = accepted()?;
-        let InputSpec::Features(wanted) = package
-            .manifest
-            .input()
-            .map_err(|reason| Refusal::new("model-manifest", reason))?
-            .1
-        else {
-            return Err(Refusal::new(
-                "model-manifest",
-                "the model wants no features",
-            ));
-        };
-        let row = if files.is_empty() {
-            None
-        } else {
-            Some(features::row(&files, &wanted, &heard))
-        };
-        Ok((inputs, row))
-    });
-    let ((inputs, row), took) = reading.await?;
-    run.inputs = inputs;
+    let spool = case.pipeline.spool.clone();
+    let paths: Vec<_> = run
+        .inputs
+        .iter()
+        .map(|entry| spool.path(entry.id))
+        .collect();
+    let (row, took) = decode(case, move || {
+        let read = |path| DicomFile::read(path, &ReadLimits::default());
+        let files = paths.iter().map(|path| read(path));
+        let files = files
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|err| Refusal::new("data-set-unreadable", err.to_string()))?;
+        features::row(&files, &wanted, &heard)
+    })
+    .await?;
     run.decoded = took;
-    let Some(row) = row else { return Ok(None) };
-    let (answers, answer) = infer(case, slot, vec![row?]).await?;
+    let (answers, answer) = infer(case, slot, vec![row]).await?;
     run.queued = answer.queued;
     run.inferred = answer.ran;
-    Ok(Some(Sample {
+    Ok(Sample {
         answers,
         location: None,
         placement: None,
-    }))
-}
-
-/// The work of opening the candidates: those the model looks at, and their data sets.
-pub(super) fn accepted(
-    case: &Case,
-    candidates: &[Arc<Entry>],
-) -> impl FnOnce() -> Result<(Vec<Arc<Entry>>, Vec<DicomFile>), Refusal> + Send + 'static {
-    let package = Arc::clone(&case.served.package);
-    let wanted: Vec<_> = candidates
-        .iter()
-        .take(MAX_FEATURE_FILES)
-        .map(|entry| (Arc::clone(entry), case.pipeline.spool.path(entry.id)))
-        .collect();
-    move || {
-        let (mut inputs, mut files) = (Vec::new(), Vec::new());
-        for (entry, path) in wanted {
-            let file = DicomFile::read(&path, &ReadLimits::default())
-                .map_err(|err| Refusal::new("data-set-unreadable", err.to_string()))?;
-            let condition = Condition {
-                applies_to: package.manifest.applies_to.clone(),
-                known: known(&entry),
-            };
-            if condition.holds(file.data_set()) {
-                inputs.push(entry);
-                files.push(file);
-            }
-        }
-        Ok((inputs, files))
-    }
+    })
 }

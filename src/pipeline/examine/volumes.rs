@@ -9,31 +9,24 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::images::{known, source};
-use super::{Case, Run, Trace, conclude, decode, infer, slot};
+use super::images::source;
+use super::quality::{self, Flags};
+use super::{Case, Run, Trace, candidates, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::VolumeSpec;
-use crate::model::selection::Condition;
+use crate::model::{Tensor, VolumeSpec};
+use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use crate::volume::{Slice, Volume, arrange, slices};
 
 /// Why a series gave no number.
-enum No {
+pub(super) enum No {
     /// It is not what the model is for.
     Outside(Refusal),
     /// It should have worked.
     Failed(Refusal),
-}
-
-/// A series in front of the model.
-#[derive(Default)]
-struct Series {
-    entries: Vec<Arc<Entry>>,
-    samples: Vec<Sample>,
-    no: Option<No>,
 }
 
 pub(super) async fn run(
@@ -41,23 +34,36 @@ pub(super) async fn run(
     spec: &VolumeSpec,
     candidates: &[Arc<Entry>],
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Option<Run> {
+) -> Run {
     let mut by_series: BTreeMap<&str, Vec<Arc<Entry>>> = BTreeMap::new();
     for entry in candidates {
-        let series = entry.series.as_ref().map_or("", |uid| uid.as_str());
+        let series = candidates::series(entry);
         by_series.entry(series).or_default().push(Arc::clone(entry));
     }
     let mut run = Run::new(
         Some(case.served.clone()),
         Outcome::NoFinding(Vec::new()),
-        Vec::new(),
+        candidates.to_vec(),
     );
+    let mut flags = Flags::default();
     let (mut samples, mut outside, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for entries in by_series.into_values() {
-        let series = series(case, spec, entries, &mut run, traces).await;
-        run.inputs.extend(series.entries);
-        samples.extend(series.samples);
-        match series.no {
+        let no = match plan(case, spec, &entries, &mut run, traces).await {
+            Ok(volumes) => {
+                look(
+                    case,
+                    volumes,
+                    &entries,
+                    &mut run,
+                    &mut flags,
+                    traces,
+                    &mut samples,
+                )
+                .await
+            }
+            Err(no) => Some(no),
+        };
+        match no {
             Some(No::Outside(refusal)) => outside.push(refusal),
             Some(No::Failed(refusal)) => failed.push(refusal),
             None => {}
@@ -67,119 +73,152 @@ pub(super) async fn run(
     if !samples.is_empty() || !failed.is_empty() {
         outside.retain(|refusal| refusal.code != "too-few-planes");
     }
-    if run.inputs.is_empty() {
-        return None;
-    }
+    run.remarks.extend(flags.remarks());
     let only_outside = failed.is_empty();
     failed.append(&mut outside);
-    run.outcome = match conclude(&case.served, run.inputs.len(), &samples, failed) {
+    run.outcome = match conclude(&case.served, &samples, failed) {
         Outcome::Failed(refusal) if only_outside => Outcome::Skipped(refusal),
         outcome => outcome,
     };
-    Some(run)
+    run
 }
 
-async fn series(
+/// The volumes of one series.
+pub(super) async fn plan(
     case: &Case,
     spec: &VolumeSpec,
-    entries: Vec<Arc<Entry>>,
+    entries: &[Arc<Entry>],
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Series {
-    let mut series = Series::default();
+) -> Result<Vec<Volume>, No> {
     let (mut planes, mut unreadable) = (Vec::new(), None);
-    for (entry, header) in headers(case, &entries).await {
+    for (index, header) in headers(case, entries).await.into_iter().enumerate() {
         match header {
-            // Not of this model, or a report among the images.
-            Ok(None) => continue,
-            Err(refusal) if refusal.code == "no-pixel-data" => continue,
-            Ok(Some(slices)) => planes.extend(slices.into_iter().map(|slice| Slice {
-                file: series.entries.len(),
+            Ok(slices) => planes.extend(slices.into_iter().map(|slice| Slice {
+                file: index,
                 ..slice
             })),
             Err(refusal) => {
                 run.refused += 1;
-                traces.entry(entry.id).or_default().refusal = Some(refusal.code);
+                if let Some(entry) = entries.get(index) {
+                    traces.entry(entry.id).or_default().refusal = Some(refusal.code);
+                }
                 unreadable.get_or_insert(refusal);
             }
         }
-        series.entries.push(entry);
-    }
-    if series.entries.is_empty() {
-        return series;
     }
     // A volume without one of its planes would be another volume.
     if let Some(refusal) = unreadable {
-        series.no = Some(match refusal.code.starts_with("geometry-") {
+        return Err(match refusal.code.starts_with("geometry-") {
             true => No::Outside(refusal),
             false => No::Failed(refusal),
         });
-        return series;
     }
-    let volumes = match arrange(planes, spec) {
-        Ok(volumes) => volumes,
-        Err(refusal) => {
-            for entry in &series.entries {
-                traces.entry(entry.id).or_default().refusal = Some(refusal.code);
-            }
-            series.no = Some(match refusal.code {
-                "too-large" => No::Failed(refusal),
-                _ => No::Outside(refusal),
-            });
-            return series;
+    arrange(planes, spec).map_err(|refusal| {
+        for entry in entries {
+            traces.entry(entry.id).or_default().refusal = Some(refusal.code);
         }
-    };
-    for volume in volumes {
-        match look(case, volume, &series.entries, run, traces).await {
-            Ok(sample) => series.samples.push(sample),
-            Err(refusal) => series.no = Some(No::Failed(refusal)),
+        match refusal.code {
+            "too-large" => No::Failed(refusal),
+            _ => No::Outside(refusal),
         }
-    }
-    series
+    })
 }
 
-/// The header of every instance as slices; `None` where the model does not apply to it.
-async fn headers(
-    case: &Case,
-    entries: &[Arc<Entry>],
-) -> Vec<(Arc<Entry>, Result<Option<Vec<Slice>>, Refusal>)> {
+/// The header of every instance as slices.
+async fn headers(case: &Case, entries: &[Arc<Entry>]) -> Vec<Result<Vec<Slice>, Refusal>> {
     let work = entries.iter().map(|entry| {
         let path = case.pipeline.spool.path(entry.id);
-        let condition = Condition {
-            applies_to: case.served.package.manifest.applies_to.clone(),
-            known: known(entry),
-        };
-        move || {
-            let file = DicomFile::read(&path, &ReadLimits::default())?;
-            if !condition.holds(file.data_set()) {
-                return Ok(None);
-            }
-            slices(&file, 0).map(Some)
-        }
+        move || slices(&DicomFile::read(&path, &ReadLimits::default())?, 0)
     });
     let read = in_order(case, work).await;
-    entries
-        .iter()
-        .cloned()
-        .zip(read.into_iter().map(|(header, _)| header))
-        .collect()
+    read.into_iter().map(|(header, _)| header).collect()
 }
 
+/// Shows the volumes of a series to the model, one after the other.
 async fn look(
+    case: &Case,
+    volumes: Vec<Volume>,
+    entries: &[Arc<Entry>],
+    run: &mut Run,
+    flags: &mut Flags,
+    traces: &mut BTreeMap<EntryId, Trace>,
+    samples: &mut Vec<Sample>,
+) -> Option<No> {
+    let manifest = &case.served.package.manifest;
+    let mut no = None;
+    for volume in volumes {
+        // As many volumes are in memory as the model's queue has places.
+        let slot = match slot(case).await {
+            Ok(slot) => slot,
+            Err(refusal) => {
+                no = Some(No::Failed(refusal));
+                continue;
+            }
+        };
+        let made = match assemble(case, volume, entries, run, traces).await {
+            Ok(made) => made,
+            Err(refusal) => {
+                no = Some(No::Failed(refusal));
+                continue;
+            }
+        };
+        if let Some(statistics) = &made.statistics {
+            flags.look(manifest, statistics);
+            run.statistics.push(*statistics);
+            if let Some(refusal) = quality::leaves_out(manifest, statistics) {
+                for entry in &made.entries {
+                    traces.entry(entry.id).or_default().refusal = Some(refusal.code);
+                }
+                run.refused += made.entries.len();
+                no.get_or_insert(No::Outside(refusal));
+                continue;
+            }
+        }
+        match infer(case, slot, vec![made.tensor]).await {
+            Ok((answers, answer)) => {
+                run.queued = run.queued.max(answer.queued);
+                run.inferred = run.inferred.max(answer.ran);
+                let now = Some(Timestamp::now());
+                for entry in &made.entries {
+                    traces.entry(entry.id).or_default().inferred_at = now;
+                }
+                samples.push(Sample {
+                    answers,
+                    placement: None,
+                    location: Some(made.location),
+                });
+            }
+            Err(refusal) => no = Some(No::Failed(refusal)),
+        }
+    }
+    no
+}
+
+/// A volume as a tensor.
+pub(super) struct Made {
+    pub tensor: Tensor,
+    pub location: Location,
+    /// Over its planes, before they were resampled.
+    pub statistics: Option<Statistics>,
+    /// The instances of its planes.
+    pub entries: Vec<Arc<Entry>>,
+}
+
+/// Decodes the planes of a volume and puts them together.
+pub(super) async fn assemble(
     case: &Case,
     volume: Volume,
     entries: &[Arc<Entry>],
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Result<Sample, Refusal> {
-    // As many volumes are in memory as the model's queue has places.
-    let slot = slot(case).await?;
+) -> Result<Made, Refusal> {
     let plane = Arc::new(volume.plane().clone());
     let missing = || Refusal::new("internal-error", "a plane of no instance");
-    let planned: Vec<&Arc<Entry>> = volume
+    let planned: Vec<Arc<Entry>> = volume
         .planes()
         .iter()
-        .map(|(file, _)| entries.get(*file).ok_or_else(missing))
+        .map(|(file, _)| entries.get(*file).cloned().ok_or_else(missing))
         .collect::<Result<_, _>>()?;
     let work = planned
         .iter()
@@ -192,17 +231,21 @@ async fn look(
         });
     let decoded = in_order(case, work).await;
     let now = Some(Timestamp::now());
-    let (mut grids, mut first) = (Vec::new(), None);
+    let (mut grids, mut statistics, mut first) = (Vec::new(), None::<Statistics>, None);
     for (entry, (grid, took)) in planned.iter().zip(decoded) {
         let trace = traces.entry(entry.id).or_default();
         run.decoded += took;
         match grid {
-            Ok(grid) => {
+            Ok((facts, grid)) => {
                 case.pipeline
                     .metrics
                     .prepare_duration_seconds
                     .observe(took.as_secs_f64());
                 trace.decoded_at = now;
+                statistics = match (statistics, facts.statistics) {
+                    (Some(all), Some(one)) => Some(all.and(one)),
+                    (all, one) => all.or(one),
+                };
                 grids.push(grid);
             }
             Err(refusal) => {
@@ -215,26 +258,19 @@ async fn look(
     if let Some(refusal) = first {
         return Err(refusal);
     }
-    let ids: Vec<EntryId> = planned.iter().map(|entry| entry.id).collect();
     let series = planned.first().and_then(|entry| entry.series.clone());
     let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
     run.decoded += took;
-    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
-    run.queued = run.queued.max(answer.queued);
-    run.inferred = run.inferred.max(answer.ran);
-    let now = Some(Timestamp::now());
-    for id in ids {
-        traces.entry(id).or_default().inferred_at = now;
-    }
-    Ok(Sample {
-        answers,
-        placement: None,
-        location: Some(Location {
+    Ok(Made {
+        tensor,
+        statistics,
+        entries: planned,
+        location: Location {
             series,
             sop_instance: None,
             frame: None,
             area: None,
-        }),
+        },
     })
 }
 
