@@ -77,9 +77,6 @@ pub struct Manifest {
     pub reference: Vec<Reference>,
 }
 
-/// Largest batch.
-const MAX_BATCH: usize = 256;
-
 impl Manifest {
     /// Reads and validates a manifest.
     ///
@@ -133,9 +130,8 @@ impl Manifest {
         }
         crate::dicom::uid::Uid::parse(&self.device_uid)
             .map_err(|err| format!("device_uid: {err}"))?;
-        if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
-            return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
-        }
+        self.batching.validate()?;
+        self.limits.validate()?;
         let (_, input) = self.input()?;
         let level = self.applies_to.level;
         match input {
