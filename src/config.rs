@@ -174,6 +174,9 @@ impl Config {
         if let Err(reason) = self.models.sites.validate() {
             return refuse(format!("models.sites.{reason}"));
         }
+        if let Err(err) = self.inference.validate() {
+            return refuse(format!("inference.{err}"));
+        }
         if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
             return refuse(format!("broker.url: is no AMQP URL: {err}"));
         }
@@ -181,22 +184,12 @@ impl Config {
             ("study.max_attempts", self.study.max_attempts as usize),
             ("study.concurrency", self.study.concurrency),
             ("broker.window", self.broker.window),
-            (
-                "inference.intra_op_threads",
-                self.inference.intra_op_threads,
-            ),
-            ("inference.fence_after", self.inference.fence_after as usize),
         ] {
             if value == 0 {
                 return refuse(format!("{key}: must be at least 1"));
             }
         }
-        for (key, value) in [
-            ("inference.timeout", self.inference.timeout),
-            ("inference.start_timeout", self.inference.start_timeout),
-            ("inference.fence_time", self.inference.fence_time),
-            ("broker.confirm_timeout", self.broker.confirm_timeout),
-        ] {
+        for (key, value) in [("broker.confirm_timeout", self.broker.confirm_timeout)] {
             if value.get().is_zero() {
                 return refuse(format!("{key}: must be longer than zero"));
             }

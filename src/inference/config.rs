@@ -72,6 +72,33 @@ pub(super) struct Allowed {
 }
 
 impl Config {
+    /// Checks what no type can.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn validate(&self) -> Result<(), String> {
+        if self.intra_op_threads == 0 {
+            return Err("intra_op_threads: must be at least 1".to_owned());
+        }
+        if self.fence_after == 0 {
+            return Err("fence_after: must be at least 1".to_owned());
+        }
+        let least = Limits::MIN_MEMORY;
+        if self.memory < least {
+            return Err(format!("memory: must be at least {least}"));
+        }
+        for (key, value) in [
+            ("timeout", self.timeout),
+            ("start_timeout", self.start_timeout),
+            ("fence_time", self.fence_time),
+        ] {
+            if value.get().is_zero() {
+                return Err(format!("{key}: must be longer than zero"));
+            }
+        }
+        Ok(())
+    }
+
     /// What a model with these limits may use.
     pub(super) fn allowed(&self, limits: &Limits) -> Allowed {
         let sessions = match limits.sessions.unwrap_or(self.sessions) {

@@ -84,9 +84,6 @@ pub struct Manifest {
     pub reference: Vec<Reference>,
 }
 
-/// Largest batch.
-const MAX_BATCH: usize = 256;
-
 impl Manifest {
     /// Reads and validates a manifest.
     ///
@@ -183,9 +180,8 @@ impl Manifest {
         }
         crate::dicom::uid::Uid::parse(&self.device_uid)
             .map_err(|err| format!("device_uid: {err}"))?;
-        if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
-            return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
-        }
+        self.batching.validate()?;
+        self.limits.validate()?;
         self.validate_combination()?;
         let inputs = self.inputs()?;
         self.applies_to.validate(inputs.len() > 1)?;
