@@ -16,8 +16,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use super::batch::{Cut, Limits, cut};
 use super::session::ModelSession;
 use super::{Config, Provider, Runtime, Turn};
-use crate::model::manifest::DType;
-use crate::model::{InputSpec, Manifest, ModelError, Package, Tensor};
+use crate::model::{Manifest, ModelError, Package, Tensor};
 
 /// Why a sample got no answer.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -74,7 +73,7 @@ struct Queue {
 }
 
 struct Sample {
-    tensor: Tensor,
+    tensors: Vec<Tensor>,
     since: Instant,
     reply: oneshot::Sender<Result<Answer, InferenceError>>,
     _slot: Slot,
@@ -157,14 +156,9 @@ impl Engine {
 
     /// Runs one sample, a tensor per `[[input]]`, with whatever company it finds.
     pub async fn infer(&self, slot: Slot, tensors: Vec<Tensor>) -> Result<Answer, InferenceError> {
-        let Some(tensor) = tensors.into_iter().next() else {
-            return Err(InferenceError::Failed(
-                "a sample without tensors".to_owned(),
-            ));
-        };
         let (reply, answer) = oneshot::channel();
         self.shared.lock().waiting.push_back(Sample {
-            tensor,
+            tensors,
             since: Instant::now(),
             reply,
             _slot: slot,
@@ -195,19 +189,14 @@ fn load(
     onnx: &Path,
 ) -> Result<ModelSession, String> {
     let mut session = ModelSession::load(runtime, config, manifest, onnx)?;
-    let dtype = match manifest.input()?.1 {
-        InputSpec::Image(image) => image.dtype,
-        InputSpec::Volume(volume) => volume.dtype,
-        InputSpec::Features(_) => DType::Float32,
-    };
-    let blank = session.blank(dtype);
+    let blank = session.blank();
     let largest = session
         .contract
         .fixed_batch
         .unwrap_or(manifest.batching.max_batch);
     let options = RunOptions::new().map_err(|err| err.to_string())?;
     for size in [1, largest] {
-        let samples = vec![&blank; size.min(largest)];
+        let samples = vec![blank.as_slice(); size.min(largest)];
         session
             .run(&samples, &options)
             .map_err(|err| format!("warm-up with a batch of {size}: {err}"))?;
@@ -234,7 +223,7 @@ impl Shared {
                 since: started,
                 options: Arc::clone(&options),
             });
-            let tensors: Vec<&Tensor> = batch.iter().map(|sample| &sample.tensor).collect();
+            let tensors: Vec<&[Tensor]> = batch.iter().map(|sample| &*sample.tensors).collect();
             let outcome = session.run(&tensors, &options);
             let ran = started.elapsed();
             self.lock().running.retain(|run| run.thread != thread);

@@ -8,8 +8,9 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 use ort::value::{DynValue, TensorElementType};
 
-use super::contract::{self, Contract};
+use super::contract::{self, Contract, Wanted};
 use super::{Config, Provider, Runtime};
+use crate::model::manifest::DType;
 use crate::model::{Manifest, Tensor, TensorData};
 
 /// A session and what the manifest promised about it.
@@ -39,12 +40,18 @@ impl ModelSession {
     /// Runs one batch; the result has one row per sample.
     pub fn run(
         &mut self,
-        samples: &[&Tensor],
+        samples: &[&[Tensor]],
         options: &RunOptions,
     ) -> Result<Vec<Vec<f32>>, String> {
         let size = self.contract.fixed_batch.unwrap_or(samples.len());
-        let input = stack(samples, size, &self.contract.sample_shape)?;
-        let inputs = vec![(self.contract.input.as_str(), input)];
+        let mut inputs = Vec::new();
+        for (place, wanted) in self.contract.inputs.iter().enumerate() {
+            let tensors: Option<Vec<&Tensor>> =
+                samples.iter().map(|sample| sample.get(place)).collect();
+            let tensors = tensors.ok_or_else(|| format!("a sample has no `{}`", wanted.name))?;
+            let input = stack(&tensors, size, &wanted.shape)?;
+            inputs.push((wanted.name.as_str(), input));
+        }
         let outputs = self
             .session
             .run_with_options(inputs, options)
@@ -66,16 +73,18 @@ impl ModelSession {
     }
 
     /// A sample of zeros, for the warm-up.
-    pub fn blank(&self, dtype: crate::model::manifest::DType) -> Tensor {
-        use crate::model::manifest::DType;
-        let shape = self.contract.sample_shape.clone();
-        let count = shape.iter().product();
-        let data = match dtype {
-            DType::Float32 => TensorData::F32(vec![0.0; count]),
-            DType::Float16 => TensorData::F16(vec![f16::ZERO; count]),
-            DType::Uint8 => TensorData::U8(vec![0; count]),
+    pub fn blank(&self) -> Vec<Tensor> {
+        let blank = |wanted: &Wanted| {
+            let count = wanted.shape.iter().product();
+            let data = match wanted.dtype {
+                DType::Float32 => TensorData::F32(vec![0.0; count]),
+                DType::Float16 => TensorData::F16(vec![f16::ZERO; count]),
+                DType::Uint8 => TensorData::U8(vec![0; count]),
+            };
+            let shape = wanted.shape.clone();
+            Tensor { shape, data }
         };
-        Tensor { shape, data }
+        self.contract.inputs.iter().map(blank).collect()
     }
 }
 
