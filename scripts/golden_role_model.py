@@ -175,11 +175,17 @@ def case(name, spec, enhanced, left):
     localizer = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
     volumes.single(ds, scout, [0, 0, 0], volumes.CORONAL, [1.0, 1.0], ImageType=localizer)
     volumes.save(ds, volumes.OUT / name / "scout" / "0.dcm")
-    return {
+    tensors = {
         "post": volumes.reference(volumes.read(f"{name}/post"), spec["post"])[None],
         "pre": volumes.reference(volumes.read(f"{name}/pre"), spec["pre"])[None],
         "scout": (scout.astype(np.float32) * np.float32(0.001)).reshape(1, SIDE, SIDE, 1),
     }
+    # A golden case is one folder.
+    for file in sorted((volumes.OUT / name).glob("*/*.dcm")):
+        file.rename(volumes.OUT / name / f"{file.parent.name}-{file.name}")
+        if not any(file.parent.iterdir()):
+            file.parent.rmdir()
+    return tensors
 
 
 def main():

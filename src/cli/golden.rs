@@ -6,6 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::roles;
+
 use crate::app::load_models;
 use crate::config::Config;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
@@ -13,10 +15,9 @@ use crate::features;
 use crate::findings::{self, Said, Sample};
 use crate::inference::Turn;
 use crate::model::manifest::Priority;
-use crate::model::{InputSpec, Tensor, VolumeSpec};
+use crate::model::{InputSpec, Tensor};
 use crate::pipeline::Served;
 use crate::pixel;
-use crate::volume;
 
 /// `expected.json` of a case.
 #[derive(Debug, Deserialize)]
@@ -46,16 +47,23 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         .map(|path| DicomFile::read(path, &ReadLimits::default()).context("input"))
         .collect::<Result<Vec<_>>>()?;
     let manifest = &served.package.manifest;
-    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
-        InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
-        InputSpec::Volume(spec) => volumes(&files, &spec)?,
-        InputSpec::Image(spec) => files
-            .iter()
-            .map(|file| {
-                let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-                pixel::prepare(&frames, 0, &spec)
-            })
-            .collect::<Result<Vec<_>, _>>()?,
+    let several = manifest.input.len() > 1;
+    let samples_of = |tensors: Vec<Tensor>| tensors.into_iter().map(|tensor| vec![tensor]);
+    let tensors: Vec<Vec<Tensor>> = if several {
+        vec![roles::sample(manifest, &files)?]
+    } else {
+        samples_of(match manifest.input().map_err(anyhow::Error::msg)?.1 {
+            InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
+            InputSpec::Volume(spec) => roles::volumes(&files.iter().collect::<Vec<_>>(), &spec)?,
+            InputSpec::Image(spec) => files
+                .iter()
+                .map(|file| {
+                    let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
+                    pixel::prepare(&frames, 0, &spec)
+                })
+                .collect::<Result<Vec<_>, _>>()?,
+        })
+        .collect()
     };
     let mut samples = Vec::new();
     let turn = Turn {
@@ -63,9 +71,9 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         modality: String::new(),
         study: 0,
     };
-    for tensor in tensors {
+    for tensors in tensors {
         let slot = served.engine.slot(&turn).await?;
-        let answer = served.engine.infer(slot, vec![tensor]).await?;
+        let answer = served.engine.infer(slot, tensors).await?;
         samples.push(Sample {
             answers: vec![Said {
                 outputs: answer.outputs,
@@ -96,23 +104,4 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         expected.tolerance
     );
     Ok(worst)
-}
-
-/// The volumes of a case, its files being one series.
-fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
-    let mut planes = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        planes.extend(volume::slices(file, index)?);
-    }
-    let mut tensors = Vec::new();
-    for volume in volume::arrange(planes, spec)? {
-        let mut grids = Vec::new();
-        for (file, frame) in volume.planes() {
-            let file = files.get(*file).context("a plane of no file")?;
-            let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-            grids.push(volume::plane(&frames, *frame, volume.plane())?);
-        }
-        tensors.push(volume.assemble(grids)?);
-    }
-    Ok(tensors)
 }

@@ -307,6 +307,13 @@ fn a_model_of_several_series_gets_each_in_its_role() {
         }
         assert_eq!(data["inputs"]["count"], case.files.len(), "{data}");
     }
+    let mut check = binary();
+    check.arg("check").current_dir(repository());
+    check.env("PACS_GATEWAY__MODELS__DIR", ROLES);
+    let output = peers::run(&mut check);
+    peers::succeeded(&output);
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(table.contains("3 passed"), "{table}");
 }
 
 #[test]
@@ -319,7 +326,7 @@ fn a_role_without_its_series_is_named() {
     let (mut missing, mut double) = (cases.remove(0), cases.remove(0));
     missing
         .files
-        .retain(|file| !file.to_str().unwrap().contains("/post/"));
+        .retain(|file| !file.to_str().unwrap().contains("/post-"));
     let data = looked_at(&gateway, &missing);
     assert_eq!(data["outcome"], "skipped", "{data}");
     assert_eq!(data["reason"]["code"], "series-missing", "{data}");
