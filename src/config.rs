@@ -395,6 +395,53 @@ mod tests {
     }
 
     #[test]
+    fn a_site_comes_from_files_and_environment() {
+        let text = "[models.sites.North]\ncalling_ae_titles = [\"DX1\"]\n\
+                    [models.sites.North.thresholds]\n\"cxr-phantom.opacity\" = 0.4\n";
+        let config = load(
+            text,
+            &[
+                ("PACS_GATEWAY__MODELS__SITES__SOUTH__ONLY", "a, b"),
+                (
+                    "PACS_GATEWAY__MODELS__SITES__SOUTH__CALLING_AE_TITLES",
+                    "DX2",
+                ),
+            ],
+        )
+        .unwrap();
+        let (name, north) = config.models.sites.of("DX1").unwrap();
+        assert_eq!(
+            (name, north.thresholds["cxr-phantom.opacity"]),
+            ("North", 0.4)
+        );
+        assert!(north.runs("c"));
+        let (name, south) = config.models.sites.of("DX2").unwrap();
+        assert_eq!(
+            (name, south.only.as_slice()),
+            ("south", &["a".to_owned(), "b".to_owned()][..])
+        );
+        assert!(south.runs("b") && !south.runs("c"));
+        assert!(config.models.sites.of("DX3").is_none());
+        for (text, words) in [
+            (
+                "[models.sites.a]\nonly = [\"x\"]\n",
+                "models.sites.a.calling_ae_titles",
+            ),
+            (
+                "[models.sites.a]\ncalling_ae_titles = [\"X\"]\nonly = [\"x\"]\nexcept = [\"y\"]\n",
+                "models.sites.a.except",
+            ),
+            (
+                "[models.sites.a]\ncalling_ae_titles = [\"A NAME THAT IS TOO LONG\"]\n",
+                "AE title",
+            ),
+        ] {
+            let err = load(text, &[]).unwrap_err().to_string();
+            assert!(err.contains(words), "{err}");
+        }
+    }
+
+    #[test]
     fn a_table_of_the_operators_own_takes_any_key() {
         let config = load("[study.quiet_period_by_ae]\nCT1 = \"30s\"\n", &[]).unwrap();
         assert_eq!(

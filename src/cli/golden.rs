@@ -7,6 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
+use super::roles;
 use crate::answers::ask;
 use crate::app::load_models;
 use crate::config::Config;
@@ -15,10 +16,9 @@ use crate::features::{self, Heard};
 use crate::findings::{self, Finding, Sample};
 use crate::inference::Turn;
 use crate::model::manifest::{ModelOutput, Priority};
-use crate::model::{InputSpec, Tensor, VolumeSpec};
+use crate::model::{InputSpec, Tensor};
 use crate::pipeline::Served;
 use crate::pixel;
-use crate::volume;
 
 /// `expected.json` of a case.
 #[derive(Debug, Deserialize)]
@@ -96,16 +96,21 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
 /// What the model's own graphs make of the files of a case.
 async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<Vec<Finding>> {
     let manifest = &served.package.manifest;
-    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
-        InputSpec::Features(wanted) => vec![features::row(files, &wanted, heard)?],
-        InputSpec::Volume(spec) => volumes(files, &spec)?,
-        InputSpec::Image(spec) => files
-            .iter()
-            .map(|file| {
-                let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-                pixel::prepare(&frames, 0, &spec)
-            })
-            .collect::<Result<Vec<_>, _>>()?,
+    let alone = |tensors: Vec<Tensor>| tensors.into_iter().map(|tensor| vec![tensor]).collect();
+    let tensors: Vec<Vec<Tensor>> = if manifest.input.len() > 1 {
+        vec![roles::sample(manifest, files)?]
+    } else {
+        alone(match manifest.input().map_err(anyhow::Error::msg)?.1 {
+            InputSpec::Features(wanted) => vec![features::row(files, &wanted, heard)?],
+            InputSpec::Volume(spec) => roles::volumes(&files.iter().collect::<Vec<_>>(), &spec)?,
+            InputSpec::Image(spec) => files
+                .iter()
+                .map(|file| {
+                    let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
+                    pixel::prepare(&frames, 0, &spec)
+                })
+                .collect::<Result<Vec<_>, _>>()?,
+        })
     };
     let mut samples = Vec::new();
     let turn = Arc::new(Turn {
@@ -113,10 +118,10 @@ async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<
         modality: String::new(),
         study: 0,
     });
-    for tensor in tensors {
+    for tensors in tensors {
         let engine = served.engines.first().context("the model has no graph")?;
         let slot = engine.slot(&turn).await?;
-        let asked = ask(&served.engines, manifest, &turn, slot, vec![tensor]).await?;
+        let asked = ask(&served.engines, manifest, &turn, slot, tensors).await?;
         samples.push(Sample {
             answers: asked.said,
             location: None,
@@ -124,23 +129,4 @@ async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<
         });
     }
     Ok(findings::read(manifest, &samples)?.findings)
-}
-
-/// The volumes of a case, its files being one series.
-fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
-    let mut planes = Vec::new();
-    for (index, file) in files.iter().enumerate() {
-        planes.extend(volume::slices(file, index)?);
-    }
-    let mut tensors = Vec::new();
-    for volume in volume::arrange(planes, spec)? {
-        let mut grids = Vec::new();
-        for (file, frame) in volume.planes() {
-            let file = files.get(*file).context("a plane of no file")?;
-            let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-            grids.push(volume::plane(&frames, *frame, volume.plane())?);
-        }
-        tensors.push(volume.assemble(grids)?);
-    }
-    Ok(tensors)
 }

@@ -9,6 +9,7 @@ mod demo;
 mod explain;
 mod golden;
 mod infer;
+mod roles;
 mod scu;
 mod serve;
 mod table;

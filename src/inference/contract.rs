@@ -1,7 +1,7 @@
 //! Does the manifest fit the graph? Checked at load, with a message that names both sides.
 
 use super::protocol::{Element, Graph, Outlet};
-use crate::model::manifest::{DType, Layout};
+use crate::model::manifest::{DType, Layout, NamedInput};
 use crate::model::{InputSpec, Manifest};
 
 /// What runs need to know of a checked graph.
@@ -29,10 +29,10 @@ pub(super) struct Input {
 /// # Errors
 /// The manifest's key and what the graph says instead.
 pub(super) fn check(manifest: &Manifest, graph: &Graph) -> Result<Contract, String> {
-    let wanted = [manifest.input()?];
+    let wanted = manifest.inputs()?;
     let mut inputs = Vec::new();
     let mut fixed_batch = None;
-    for (name, spec) in &wanted {
+    for NamedInput { name, spec, .. } in &wanted {
         let (input, batch) = input(name, spec, graph)?;
         if inputs.is_empty() {
             fixed_batch = batch;

@@ -13,6 +13,7 @@ mod a_conflicting_topology_is_told;
 mod a_decoder_that_dies_costs_one_instance;
 mod a_late_instance_makes_a_revision;
 mod a_manifest_that_contradicts_its_model_is_refused;
+mod a_model_is_chosen_by_rule;
 mod a_model_that_misbehaves_is_fenced;
 mod a_nacked_message_is_sent_again;
 mod a_second_process_on_the_same_spool_is_refused;

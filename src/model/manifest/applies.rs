@@ -169,6 +169,9 @@ impl AppliesTo {
         {
             return Err("applies_to.max_instances: is below min_instances".to_owned());
         }
+        if let Some(group) = &self.group {
+            super::bounded("applies_to.group", group, 64)?;
+        }
         match self.choose {
             Choose::First if self.level == Level::Study && !has_roles => Err(
                 "applies_to.choose: \"first\" is of instances or series; a study is one".to_owned(),

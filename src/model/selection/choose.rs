@@ -1,7 +1,7 @@
 //! What of a study a model looks at, and which models of a group.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::derived::Derived;
 use super::{Fit, Key};
@@ -95,20 +95,18 @@ pub fn select<T: Clone>(
         [input] if input.layout != Layout::Nf => Together::Series,
         _ => Together::Study,
     };
-    let violations: Vec<&Candidate<T>> = chosen
-        .iter()
-        .filter_map(get)
-        .filter(|candidate| candidate.fit.outside.is_some())
-        .collect();
+    let violates = |candidate: &&Candidate<T>| candidate.fit.outside.is_some();
+    let violations = || chosen.iter().filter_map(get).filter(violates);
+    let series: BTreeSet<&str> = violations().map(|c| c.series.as_str()).collect();
     let is_outside = |candidate: &&Candidate<T>| match together {
-        Together::Instance => candidate.fit.outside.is_some(),
-        Together::Series => violations.iter().any(|v| v.series == candidate.series),
-        Together::Study => !violations.is_empty(),
+        Together::Instance => violates(candidate),
+        Together::Series => series.contains(candidate.series.as_str()),
+        Together::Study => !series.is_empty(),
     };
     let (outside, inside): (Vec<&Candidate<T>>, Vec<&Candidate<T>>) =
         chosen.iter().filter_map(get).partition(is_outside);
     let items = |some: Vec<&Candidate<T>>| some.into_iter().map(|c| c.item.clone()).collect();
-    let reason = violations.first().and_then(|v| v.fit.outside.as_ref());
+    let reason = violations().next().and_then(|c| c.fit.outside.as_ref());
     Ok(Selected {
         reason: reason.map(|text| Refusal::new("outside-validation", text.as_str())),
         inside: items(inside),

@@ -41,6 +41,56 @@ pub struct Instance {
     pub data_set: Vec<u8>,
 }
 
+impl Instance {
+    /// The same with another value of an attribute, which it may have had or not.
+    pub fn with(mut self, tag: (u16, u16), vr: &[u8; 2], value: &[u8]) -> Self {
+        let mut changed = value.to_vec();
+        if changed.len() % 2 == 1 {
+            changed.push(b' ');
+        }
+        let (mut at, mut end) = (0, 0);
+        while let Some(head) = self.data_set.get(at..at + 12) {
+            let short = |at: usize| u16::from_le_bytes([head[at], head[at + 1]]);
+            let long = u32::from_le_bytes([head[8], head[9], head[10], head[11]]);
+            let length = match &head[4..6] {
+                b"OB" | b"OW" => 12 + long as usize,
+                _ => 8 + usize::from(short(6)),
+            };
+            let here = (short(0), short(2));
+            end = at + if here == tag { length } else { 0 };
+            if here >= tag {
+                break;
+            }
+            at += length;
+            end = at;
+        }
+        let mut new = Vec::new();
+        element(&mut new, tag, vr, &changed);
+        self.data_set.splice(at..end, new);
+        self
+    }
+
+    /// A Part 10 file of it (PS3.10 §7.1).
+    pub fn part_10(&self) -> Vec<u8> {
+        let mut meta = Vec::new();
+        let padded = |uid: &str| {
+            let mut uid = uid.as_bytes().to_vec();
+            uid.resize(uid.len().next_multiple_of(2), 0);
+            uid
+        };
+        element(&mut meta, (2, 2), b"UI", &padded(&self.sop_class));
+        element(&mut meta, (2, 3), b"UI", &padded(&self.sop_instance));
+        element(&mut meta, (2, 0x10), b"UI", &padded(&self.transfer_syntax));
+        let mut file = vec![0; 128];
+        file.extend(b"DICM");
+        let length = u32::try_from(meta.len()).unwrap();
+        element(&mut file, (2, 0), b"UL", &length.to_le_bytes());
+        file.extend(meta);
+        file.extend(&self.data_set);
+        file
+    }
+}
+
 impl Study {
     /// CT slices: no model of the repository applies to them.
     pub fn ct() -> Self {

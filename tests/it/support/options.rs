@@ -53,6 +53,19 @@ impl Options {
         self
     }
 
+    /// Sets a number in the table at `path`, under a key that may have dots.
+    pub fn set_number(mut self, path: &str, key: &str, value: f64) -> Self {
+        let mut table = &mut self.table;
+        for part in path.split('.') {
+            let entry = table
+                .entry(part)
+                .or_insert_with(|| Value::Table(Table::new()));
+            table = entry.as_table_mut().unwrap();
+        }
+        table.insert(key.to_owned(), Value::from(value));
+        self
+    }
+
     /// The text of the file, with spool and findings inside `dir` unless set otherwise.
     pub(super) fn render(&self, dir: &Path) -> String {
         let mut all = self.clone();
