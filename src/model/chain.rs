@@ -237,7 +237,7 @@ mod tests {
         tabular(name, "attribute = \"PatientAge\"", "a")
     }
 
-    fn names<'a>(manifests: &'a [Manifest]) -> Result<Vec<&'a str>, String> {
+    fn names(manifests: &[Manifest]) -> Result<Vec<&str>, String> {
         let all: Vec<&Manifest> = manifests.iter().collect();
         let order = order(&all).map_err(|broken| {
             let name = &manifests[broken.model].name;

@@ -172,7 +172,10 @@ fn a_model_that_does_not_apply_leaves_the_value_that_the_manifest_states() {
     );
     let file = of_age(&case, models.path());
     let gateway = Gateway::start(&options(models.path()));
-    peers::succeeded(&peers::dcmsend(gateway.dicom_port, &[file.clone()]));
+    peers::succeeded(&peers::dcmsend(
+        gateway.dicom_port,
+        std::slice::from_ref(&file),
+    ));
     let first = said(&gateway, &case.study);
     assert_eq!(first.len(), 2, "{first:?}");
     is_missing(by(&first, RISK), IMAGE);
