@@ -214,6 +214,11 @@ fn check_runs_their_golden_cases_and_refuses_what_does_not_fit() {
         "{table}"
     );
 
+    let alone = options(models.path()).set("models.only", [IMAGE, CONSENSUS]);
+    let found = Gateway::refusal(&alone).stderr;
+    let needs = "models.only: `pneumothorax-consensus` needs `pneumothorax-risk`";
+    assert!(found.contains(needs), "{found}");
+
     change(
         models.path(),
         RISK,

@@ -2,6 +2,7 @@
 
 mod ensemble;
 mod images;
+mod order;
 mod table;
 mod volumes;
 
@@ -16,13 +17,12 @@ use super::{Pipeline, Served};
 use crate::answers::ask;
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::features::Heard;
-use crate::findings::{self, Finding, Outcome, Said, Sample};
+use crate::findings::{self, Outcome, Said, Sample};
 use crate::inference::{InferenceError, Slot, Turn};
-use crate::model::manifest::ModelOutput;
-use crate::model::{InputSpec, Manifest, Tensor, chain};
+use crate::model::{InputSpec, Manifest, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
+use order::{Earlier, in_order};
 
 /// What became of a study.
 pub(super) struct Examined {
@@ -105,10 +105,6 @@ struct Case {
     turn: Arc<Turn>,
 }
 
-/// What the models that ran before said of the study, by name. One that was skipped, failed or did not
-/// apply is not in it.
-type Earlier = BTreeMap<String, Vec<Finding>>;
-
 /// Runs every model that applies, each after those it builds on; a study without one is skipped with
 /// that reason.
 pub(super) async fn examine(
@@ -139,7 +135,7 @@ pub(super) async fn examine(
             applicable.push((served, candidates));
         }
     }
-    let mut earlier = Earlier::new();
+    let mut earlier = Earlier::default();
     for (served, candidates) in applicable {
         let manifest = &served.package.manifest;
         let case = Case {
@@ -150,14 +146,14 @@ pub(super) async fn examine(
         let traces = &mut examined.instances;
         let run = match manifest.input() {
             _ if manifest.is_ensemble_of_models() => {
-                ensemble::run(&case, &candidates, heard(manifest, &earlier)).await
+                ensemble::run(&case, &candidates, earlier.heard(manifest)).await
             }
             Ok((_, InputSpec::Image(spec))) => images::run(&case, spec, &candidates, traces).await,
             Ok((_, InputSpec::Volume(spec))) => {
                 volumes::run(&case, &spec, &candidates, traces).await
             }
             Ok((_, InputSpec::Features(_))) => {
-                let heard = heard(manifest, &earlier);
+                let heard = earlier.heard(manifest);
                 table::run(&case, &candidates, heard, traces).await
             }
             // Manifests are validated at load.
@@ -167,10 +163,8 @@ pub(super) async fn examine(
                 candidates,
             )),
         };
-        if let Some(Outcome::Finding(said) | Outcome::NoFinding(said)) =
-            run.as_ref().map(|run| &run.outcome)
-        {
-            earlier.insert(manifest.name.clone(), said.clone());
+        if let Some(run) = &run {
+            earlier.note(manifest, &run.outcome);
         }
         examined.runs.extend(run);
     }
@@ -181,26 +175,6 @@ pub(super) async fn examine(
             .push(Run::new(None, Outcome::Skipped(refusal), entries.to_vec()));
     }
     examined
-}
-
-/// The models, each after those it builds on. That there is such an order was checked at load.
-fn in_order(models: &[Served]) -> Vec<&Served> {
-    let manifests: Vec<&Manifest> = models.iter().map(|m| &m.package.manifest).collect();
-    match chain::order(&manifests) {
-        Ok(order) => order.into_iter().filter_map(|at| models.get(at)).collect(),
-        Err(_) => models.iter().collect(),
-    }
-}
-
-/// The numbers of other models that this one needs, as far as they are there.
-fn heard(manifest: &Manifest, earlier: &Earlier) -> Heard {
-    let number = |wanted: ModelOutput| {
-        let said = earlier.get(&wanted.name)?;
-        let number = findings::ensemble::number(said, &wanted.label);
-        Some((wanted, number))
-    };
-    let wanted = chain::wanted(manifest).into_iter();
-    wanted.filter_map(number).collect()
 }
 
 /// Whether the model has as many instances as it needs.
