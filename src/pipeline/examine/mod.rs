@@ -118,8 +118,10 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
+    let models = in_order(&pipeline.models);
+    // What applies is known before anything runs: a choice among models goes between the two loops.
     let mut applicable: Vec<(&Served, Vec<Arc<Entry>>)> = Vec::new();
-    for served in in_order(&pipeline.models) {
+    for served in &models {
         let manifest = &served.package.manifest;
         let candidates: Vec<Arc<Entry>> = entries
             .iter()

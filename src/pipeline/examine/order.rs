@@ -10,11 +10,14 @@ use crate::model::{Manifest, chain};
 use crate::pipeline::Served;
 
 /// The models, each after those it builds on. That there is such an order was checked at load.
-pub(super) fn in_order(models: &[Served]) -> Vec<&Served> {
+pub(super) fn in_order(models: &[Served]) -> Vec<Served> {
     let manifests: Vec<&Manifest> = models.iter().map(|m| &m.package.manifest).collect();
     match chain::order(&manifests) {
-        Ok(order) => order.into_iter().filter_map(|at| models.get(at)).collect(),
-        Err(_) => models.iter().collect(),
+        Ok(order) => order
+            .into_iter()
+            .filter_map(|at| models.get(at).cloned())
+            .collect(),
+        Err(_) => models.to_vec(),
     }
 }
 
