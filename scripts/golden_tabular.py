@@ -4,9 +4,10 @@
 One model per kind that hospitals bring: random forest, support vectors, gradient boosting, logistic regression, alone
 and behind a StandardScaler, for classes (the breast-cancer table) and for quantities (the diabetes table), both of
 which scikit-learn ships. `rows.json` holds test rows, what scikit-learn itself answers in double precision, and what
-onnxruntime answers; the gateway must agree with the first.
+onnxruntime answers; the gateway must agree with the first. Two of the models have the first row as a golden case: a
+structured report with the measurements, and what scikit-learn says of it.
 
-    env/bin/pip install numpy scikit-learn skl2onnx onnx onnxruntime
+    env/bin/pip install numpy scikit-learn skl2onnx onnx onnxruntime pydicom
     env/bin/python scripts/golden_tabular.py tests/fixtures/tabular
 """
 
@@ -21,9 +22,12 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import numpy as np
 import onnx
 import onnxruntime
+import pydicom
 from onnx import TensorProto, helper, numpy_helper
 from skl2onnx import to_onnx
 from skl2onnx.common.data_types import FloatTensorType
+from pydicom.dataset import Dataset
+from pydicom.valuerep import format_number_as_ds
 from sklearn.datasets import load_breast_cancer, load_diabetes
 from sklearn.ensemble import (
     GradientBoostingClassifier,
@@ -40,6 +44,10 @@ from sklearn.svm import SVC, SVR
 OUT = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else "tests/fixtures/tabular")
 # The ten means of the breast-cancer table; the diabetes table has ten columns.
 COLUMNS = 10
+# Operating point of the quantity.
+THRESHOLD = 120.0
+# Models with a golden case.
+WITH_CASE = ["linear", "svc-scaled"]
 # Rows per model; a batch of all of them is run, and each by itself.
 ROWS = 24
 
@@ -188,6 +196,51 @@ def write(name, onnx_bytes, tensor, columns, labels, kind, rows, expected):
         "onnxruntime": used.astype(float).tolist(),
     }
     (folder / "1" / "rows.json").write_text(json.dumps(golden, indent=None) + "\n")
+    if name in WITH_CASE:
+        names = [line.split('"')[1] for block in labels for line in block.splitlines() if line.startswith("label")]
+        case = folder / "1" / "golden" / "first-row"
+        case.mkdir(parents=True)
+        report(case / "report.dcm", name, columns, rows[0])
+        numbers = dict(zip(names, expected[0].tolist()))
+        present = expected[0].max() >= (0.5 if classification else THRESHOLD)
+        text = {
+            "tolerance": 1e-5 if classification else 1e-3,
+            "outcome": "finding" if present else "no-finding",
+            "probabilities" if classification else "quantities": numbers,
+        }
+        (case / "expected.json").write_text(json.dumps(text, indent=2) + "\n")
+
+
+def code(value, scheme, meaning):
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = value, scheme, meaning
+    return [item]
+
+
+def number(index, name, value):
+    """A NUM content item (PS3.3 C.18.1)."""
+    item, measured = Dataset(), Dataset()
+    measured.NumericValue = format_number_as_ds(float(value))
+    measured.MeasurementUnitsCodeSequence = code("1", "UCUM", "no units")
+    item.RelationshipType, item.ValueType = "CONTAINS", "NUM"
+    item.ConceptNameCodeSequence = code(f"column-{index}", "99PGWDEMO", name)
+    item.MeasuredValueSequence = [measured]
+    return item
+
+
+def report(path, name, columns, row):
+    """A Comprehensive SR document with the row's numbers."""
+    root = f"2.25.{int(hashlib.sha256(name.encode()).hexdigest()[:24], 16)}"
+    dataset = Dataset()
+    dataset.SOPClassUID = pydicom.uid.ComprehensiveSRStorage
+    dataset.SOPInstanceUID, dataset.StudyInstanceUID, dataset.SeriesInstanceUID = f"{root}.1", f"{root}.2", f"{root}.3"
+    dataset.Modality, dataset.ValueType, dataset.ContinuityOfContent = "SR", "CONTAINER", "SEPARATE"
+    dataset.PatientID, dataset.PatientName = "INVENTED-1", "INVENTED^ROW"
+    dataset.ConceptNameCodeSequence = code("126000", "DCM", "Imaging Measurement Report")
+    dataset.ContentSequence = [number(index, *column) for index, column in enumerate(zip(columns, row))]
+    dataset.file_meta = pydicom.dataset.FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pydicom.dcmwrite(path, dataset, enforce_file_format=True)
 
 
 def main():
@@ -214,7 +267,7 @@ def main():
     data = table.data.astype(np.float32)
     train, test, values, _ = train_test_split(data, table.target, test_size=1 / 3, random_state=1)
     rows, names = test[:ROWS], [str(name) for name in table.feature_names]
-    quantity = [label(0, "progression", 'unit = "{score}"\nrange = [0.0, 400.0]\nthreshold = 200.0\n')]
+    quantity = [label(0, "progression", f'unit = "{{score}}"\nrange = [0.0, 400.0]\nthreshold = {THRESHOLD}\n')]
     for name, estimator in regressors():
         estimator.fit(train, values)
         expected = estimator.predict(rows.astype(np.float64)).reshape(-1, 1)

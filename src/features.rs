@@ -168,6 +168,7 @@ fn number(text: &str) -> Option<f32> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
@@ -179,5 +180,86 @@ mod tests {
         assert_eq!(number("1e999"), None);
         assert_eq!(number("NaN"), None);
         assert_eq!(number("n/a"), None);
+    }
+
+    fn feature(keys: &str) -> Feature {
+        toml::from_str(&format!("name = \"f\"\n{keys}")).unwrap()
+    }
+
+    /// An element in explicit VR little endian (PS3.5 §7.1.2).
+    fn element(tag: u32, vr: &str, value: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.extend(((tag >> 16) as u16).to_le_bytes());
+        out.extend((tag as u16).to_le_bytes());
+        out.extend(vr.as_bytes());
+        match vr {
+            "SQ" => {
+                out.extend([0, 0]);
+                out.extend(u32::try_from(value.len()).unwrap().to_le_bytes());
+            }
+            _ => out.extend(u16::try_from(value.len()).unwrap().to_le_bytes()),
+        }
+        out.extend(value);
+        out
+    }
+
+    fn file(elements: &[Vec<u8>]) -> DicomFile {
+        let limits = crate::dicom::dataset::ReadLimits::default();
+        DicomFile::from_bytes(elements.concat(), &limits).unwrap()
+    }
+
+    fn study() -> DicomFile {
+        let kvp = element(0x0018_0060, "DS", b"120 ");
+        let item = [&[0xFE, 0xFF, 0x00, 0xE0, 12, 0, 0, 0][..], &kvp].concat();
+        file(&[
+            element(0x0008_0016, "UI", b"1.2.840.10008.5.1.4.1.1.2\0"),
+            element(0x0008_0060, "CS", b"CT"),
+            element(0x0010_0040, "CS", b"f "),
+            element(0x0010_1010, "AS", b"064Y"),
+            element(0x0018_9304, "SQ", &item),
+            element(0x0028_0010, "US", &512u16.to_le_bytes()),
+        ])
+    }
+
+    fn value(keys: &str, heard: &Heard) -> Result<Vec<f32>, &'static str> {
+        let row = row(&[study()], &[feature(keys)], heard);
+        row.map(|row| row.to_f32()).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn attributes_are_numbers_words_and_in_sequences() {
+        let sex = "attribute = \"PatientSex\"\nvalues = { F = 0.25, M = 0.75 }";
+        let only_men = "attribute = \"PatientSex\"\nvalues = { M = 0.75 }";
+        for (keys, expected) in [
+            ("attribute = \"PatientAge\"", Ok(vec![64.0])),
+            ("attribute = \"Rows\"", Ok(vec![512.0])),
+            (
+                "attribute = \"CTXRayDetailsSequence.KVP\"",
+                Err("feature-missing"),
+            ),
+            (
+                "attribute = \"CTXRayDetailsSequence.KVP\"\nmissing = 80",
+                Ok(vec![80.0]),
+            ),
+            ("attribute = \"PatientSex\"", Err("feature-invalid")),
+            (sex, Ok(vec![0.25])),
+            (only_men, Err("feature-invalid")),
+        ] {
+            assert_eq!(value(keys, &Heard::new()), expected, "{keys}");
+        }
+        let keyword = StandardDataDictionary.by_tag(dicom::core::Tag(0x0018, 0x9304));
+        let path = format!("attribute = \"{}.KVP\"", keyword.unwrap().alias());
+        assert_eq!(value(&path, &Heard::new()), Ok(vec![120.0]));
+    }
+
+    #[test]
+    fn another_model_is_a_feature_like_any_other() {
+        let keys = "model = { name = \"cxr\", label = \"opacity\" }";
+        let output = feature(keys).model.unwrap();
+        let heard = Heard::from([(output, 0.75)]);
+        assert_eq!(value(keys, &heard), Ok(vec![0.75]));
+        assert_eq!(value(keys, &Heard::new()), Err("upstream-missing"));
+        let stated = format!("{keys}\nmissing = 0.5");
+        assert_eq!(value(&stated, &Heard::new()), Ok(vec![0.5]));
     }
 }

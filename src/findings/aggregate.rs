@@ -1,6 +1,6 @@
 //! From the samples of a study to units, and from the samples of a unit to one number.
 
-use super::Location;
+use super::{Finding, Location, Sample};
 use crate::model::manifest::{Aggregate, Level};
 use crate::refusal::Refusal;
 
@@ -15,11 +15,45 @@ pub(super) struct Rule {
 }
 
 /// A number and where it was seen.
-pub(super) type Seen = (f64, Option<Location>);
+type Seen = (f64, Option<Location>);
+
+/// Findings of a study: for every unit one per label, or one per label and sample. `numbers` are those
+/// of the samples, one per label; `finding` makes one of a label's place, a number and its location.
+///
+/// # Errors
+/// `too-few-instances`: a unit has fewer images than must have it (`any`). A label that is present in
+/// another unit stands all the same.
+pub(super) fn findings(
+    rule: Rule,
+    level: Level,
+    samples: &[Sample],
+    numbers: &[Vec<f64>],
+    finding: impl Fn(usize, f64, Option<Location>) -> Finding,
+) -> Result<Vec<Finding>, Refusal> {
+    let locations: Vec<Option<&Location>> = samples.iter().map(|s| s.location.as_ref()).collect();
+    let labels = numbers.first().map_or(0, Vec::len);
+    let (mut findings, mut few) = (Vec::new(), None);
+    for unit in units(level, &locations) {
+        for label in 0..labels {
+            let seen = |place: &usize| -> Option<Seen> {
+                let number = numbers.get(*place)?.get(label)?;
+                Some((*number, locations.get(*place)?.cloned()))
+            };
+            match aggregate(rule, level, unit.iter().filter_map(seen).collect()) {
+                Ok(seen) => findings.extend(seen.into_iter().map(|(n, at)| finding(label, n, at))),
+                Err(refusal) => drop(few.get_or_insert(refusal)),
+            }
+        }
+    }
+    match few {
+        Some(refusal) if !findings.iter().any(|finding: &Finding| finding.present) => Err(refusal),
+        _ => Ok(findings),
+    }
+}
 
 /// Splits samples, given as their locations, into units: by series, or all of the study together.
 /// Gives their places; order of arrival is kept.
-pub(super) fn units(level: Level, samples: &[Option<&Location>]) -> Vec<Vec<usize>> {
+fn units(level: Level, samples: &[Option<&Location>]) -> Vec<Vec<usize>> {
     let series = |place: &usize| {
         let location = samples.get(*place).copied().flatten();
         location.map(|at| at.series.clone())
@@ -42,7 +76,7 @@ pub(super) fn units(level: Level, samples: &[Option<&Location>]) -> Vec<Vec<usiz
 ///
 /// # Errors
 /// `too-few-instances`: that many images cannot have it (`any`).
-pub(super) fn aggregate(rule: Rule, level: Level, seen: Vec<Seen>) -> Result<Vec<Seen>, Refusal> {
+fn aggregate(rule: Rule, level: Level, seen: Vec<Seen>) -> Result<Vec<Seen>, Refusal> {
     let count = seen.len();
     if count == 0 {
         return Ok(Vec::new());

@@ -1,6 +1,6 @@
 //! Probabilities of labels: activation, operating points.
 
-use super::aggregate::{Rule, Seen, aggregate, units};
+use super::aggregate::{Rule, findings};
 use super::ensemble::{combine, operating_point, per_graph};
 use super::{Finding, Location, Sample};
 use crate::model::manifest::{Activation, Classification, Label, Priority};
@@ -20,33 +20,24 @@ pub fn read(
     output: &Classification,
     samples: &[Sample],
 ) -> Result<Vec<Finding>, Refusal> {
+    let ensemble = manifest.ensemble.as_ref();
     let mut numbers = Vec::with_capacity(samples.len());
     for sample in samples {
-        numbers.push(per_graph(sample, |tensor| probabilities(output, tensor))?);
+        let graphs = per_graph(sample, |tensor| probabilities(output, tensor))?;
+        let labels = output.labels.iter().enumerate();
+        let one = labels.map(|(at, label)| combine(ensemble, &graphs, at, label.threshold));
+        numbers.push(one.collect());
     }
-    let (level, ensemble) = (manifest.applies_to.level, manifest.ensemble.as_ref());
     let rule = Rule {
         aggregate: output.aggregate,
         top_k: output.top_k,
         at_least: output.at_least,
     };
-    let locations: Vec<Option<&Location>> = samples.iter().map(|s| s.location.as_ref()).collect();
-    let mut findings = Vec::new();
-    for unit in units(level, &locations) {
-        for (at, label) in output.labels.iter().enumerate() {
-            let seen = unit.iter().filter_map(|place| -> Option<Seen> {
-                let graphs = numbers.get(*place)?.iter();
-                let graphs: Vec<f64> = graphs.filter_map(|said| said.get(at)).copied().collect();
-                let probability = combine(ensemble, &graphs, label.threshold);
-                Some((probability, locations.get(*place)?.cloned()))
-            });
-            let threshold = operating_point(ensemble, label);
-            for (probability, location) in aggregate(rule, level, seen.collect())? {
-                findings.push(finding(label, probability, threshold, location));
-            }
-        }
-    }
-    Ok(findings)
+    let (level, labels) = (manifest.applies_to.level, &output.labels);
+    findings(rule, level, samples, &numbers, |at, number, location| {
+        let threshold = operating_point(ensemble, &labels[at]);
+        finding(&labels[at], number, threshold, location)
+    })
 }
 
 /// A probability per label, in the manifest's order, from the output tensor of one sample.
@@ -252,6 +243,21 @@ mod tests {
         let short = sample([0.0], "2.1", "2.2");
         let refusal = read(&output, Level::Instance, &[short]);
         assert_eq!(refusal.unwrap_err().code, "model-output-too-short");
+    }
+
+    #[test]
+    fn a_series_of_too_few_images_does_not_hide_what_another_one_shows() {
+        let mut output = output(Activation::None, Aggregate::Any);
+        output.at_least = Some(2);
+        let scout = sample([0.9, 0.9], "2.1", "2.11");
+        let pair = |high: f32| {
+            let images = ["2.21", "2.22"].map(|image| sample([high, 0.1], "2.2", image));
+            [images.as_slice(), std::slice::from_ref(&scout)].concat()
+        };
+        let findings = read(&output, Level::Series, &pair(0.8)).unwrap();
+        assert_eq!(rounded(&findings), [0.8, 0.1]);
+        let refusal = read(&output, Level::Series, &pair(0.2)).unwrap_err();
+        assert_eq!(refusal.code, "too-few-instances");
     }
 
     #[test]

@@ -32,16 +32,20 @@ pub(super) fn per_graph(
     Ok(graphs.into_iter().map(|answers| mean(&answers)).collect())
 }
 
-/// The numbers of one label as one. `threshold` is what a vote is cast by.
-pub(super) fn combine(ensemble: Option<&Ensemble>, numbers: &[f64], threshold: f64) -> f64 {
-    let count = numbers.len().max(1) as f64;
+/// The numbers of label `at` as one; `members` are numbers per label. `threshold` is what a vote is
+/// cast by.
+pub(super) fn combine(
+    ensemble: Option<&Ensemble>,
+    members: &[Vec<f64>],
+    at: usize,
+    threshold: f64,
+) -> f64 {
+    let numbers = members.iter().filter_map(|labels| labels.get(at)).copied();
+    let count = members.len().max(1) as f64;
     match ensemble.map_or(Combine::Mean, |own| own.combine) {
-        Combine::Mean => numbers.iter().sum::<f64>() / count,
-        Combine::Max => numbers.iter().copied().fold(f64::NEG_INFINITY, f64::max),
-        Combine::Vote => {
-            let votes = numbers.iter().filter(|number| **number >= threshold);
-            votes.count() as f64 / count
-        }
+        Combine::Mean => numbers.sum::<f64>() / count,
+        Combine::Max => numbers.fold(f64::NEG_INFINITY, f64::max),
+        Combine::Vote => numbers.filter(|number| *number >= threshold).count() as f64 / count,
     }
 }
 
@@ -74,14 +78,14 @@ pub fn read(
                 name: name.clone(),
                 label,
             });
-            numbers.push(*number.ok_or_else(|| {
+            numbers.push(vec![*number.ok_or_else(|| {
                 Refusal::new(
                     "upstream-missing",
                     format!("the model `{name}`, a member of this one, gave no number"),
                 )
-            })?);
+            })?]);
         }
-        Ok::<_, Refusal>(combine(ensemble, &numbers, threshold))
+        Ok::<_, Refusal>(combine(ensemble, &numbers, 0, threshold))
     };
     let mut findings = Vec::new();
     match &manifest.output {
@@ -140,16 +144,22 @@ mod tests {
     #[test]
     fn numbers_become_one() {
         let check = |combine, expected: f64| {
-            let found = super::combine(Some(&ensemble(combine)), &[0.25, 0.5, 0.75, 0.0], 0.5);
+            let members = [0.25, 0.5, 0.75, 0.0].map(|number| vec![9.0, number]);
+            let found = super::combine(Some(&ensemble(combine)), &members, 1, 0.5);
             assert_eq!(found, expected, "{combine:?}");
         };
         check(Combine::Mean, 0.375);
         check(Combine::Max, 0.75);
         // The threshold itself is a vote for it.
         check(Combine::Vote, 0.5);
-        assert_eq!(combine(None, &[0.25], 0.5), 0.25);
+        assert_eq!(combine(None, &[vec![0.25]], 0, 0.5), 0.25);
         assert_eq!(
-            combine(Some(&ensemble(Combine::Max)), &[-3.0, -2.0], 0.0),
+            combine(
+                Some(&ensemble(Combine::Max)),
+                &[vec![-3.0], vec![-2.0]],
+                0,
+                0.0
+            ),
             -2.0
         );
     }

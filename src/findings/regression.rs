@@ -1,6 +1,6 @@
 //! Quantities with units: what the graph says is the value.
 
-use super::aggregate::{Rule, Seen, aggregate, units};
+use super::aggregate::{Rule, findings};
 use super::ensemble::{combine, per_graph};
 use super::{Finding, Location, Measurement, Sample};
 use crate::model::manifest::{Priority, Quantity, Regression};
@@ -17,32 +17,24 @@ pub fn read(
     output: &Regression,
     samples: &[Sample],
 ) -> Result<Vec<Finding>, Refusal> {
+    let ensemble = manifest.ensemble.as_ref();
     let mut numbers = Vec::with_capacity(samples.len());
     for sample in samples {
-        numbers.push(per_graph(sample, |tensor| quantities(output, tensor))?);
+        let graphs = per_graph(sample, |tensor| quantities(output, tensor))?;
+        let labels = 0..output.labels.len();
+        // Quantities are not voted on, so there is no threshold to vote by.
+        let one = labels.map(|at| combine(ensemble, &graphs, at, 0.0));
+        numbers.push(one.collect());
     }
-    let level = manifest.applies_to.level;
     let rule = Rule {
         aggregate: output.aggregate,
         top_k: output.top_k,
         at_least: output.at_least,
     };
-    let locations: Vec<Option<&Location>> = samples.iter().map(|s| s.location.as_ref()).collect();
-    let mut findings = Vec::new();
-    for unit in units(level, &locations) {
-        for (at, label) in output.labels.iter().enumerate() {
-            let seen = unit.iter().filter_map(|place| -> Option<Seen> {
-                let graphs = numbers.get(*place)?.iter();
-                let graphs: Vec<f64> = graphs.filter_map(|said| said.get(at)).copied().collect();
-                let value = combine(manifest.ensemble.as_ref(), &graphs, 0.0);
-                Some((value, locations.get(*place)?.cloned()))
-            });
-            for (value, location) in aggregate(rule, level, seen.collect())? {
-                findings.push(finding(label, value, location));
-            }
-        }
-    }
-    Ok(findings)
+    let (level, labels) = (manifest.applies_to.level, &output.labels);
+    findings(rule, level, samples, &numbers, |at, number, location| {
+        finding(&labels[at], number, location)
+    })
 }
 
 /// A value per label.

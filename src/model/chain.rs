@@ -65,14 +65,17 @@ pub fn order(manifests: &[&Manifest]) -> Result<Vec<usize>, Broken> {
 }
 
 /// SHA-256 that stands for an ensemble of models, hex: over `name NUL version NUL sha256 LF` of each
-/// member, in the manifest's order.
-pub fn members_sha256<'a>(members: impl IntoIterator<Item = &'a Manifest>) -> String {
-    let mut hasher = Sha256::new();
-    for member in members {
-        let (name, version) = (&member.name, &member.version);
-        hasher.update(format!("{name}\0{version}\0{}\n", member.sha256));
+/// member, in the manifest's order. None when it is no such ensemble, or a member is not in `all`.
+pub fn members_sha256(ensemble: &Manifest, all: &[&Manifest]) -> Option<String> {
+    if !ensemble.is_ensemble_of_models() {
+        return None;
     }
-    hex(hasher)
+    let mut hasher = Sha256::new();
+    for name in ensemble.ensemble.iter().flat_map(|own| &own.models) {
+        let member = all.iter().find(|other| other.name == *name)?;
+        hasher.update(format!("{name}\0{}\0{}\n", member.version, member.sha256));
+    }
+    Some(hex(hasher))
 }
 
 /// SHA-256 that stands for several graphs, hex: over the lower-case digest of each, then LF.
@@ -237,7 +240,7 @@ mod tests {
         tabular(name, "attribute = \"PatientAge\"", "a")
     }
 
-    fn names<'a>(manifests: &'a [Manifest]) -> Result<Vec<&'a str>, String> {
+    fn names(manifests: &[Manifest]) -> Result<Vec<&str>, String> {
         let all: Vec<&Manifest> = manifests.iter().collect();
         let order = order(&all).map_err(|broken| {
             let name = &manifests[broken.model].name;
@@ -324,11 +327,16 @@ mod tests {
 
     #[test]
     fn a_digest_stands_for_every_member_and_graph() {
+        let all = ensemble("all", "\"one\", \"two\"", "a");
         let (one, mut two) = (leaf("one"), leaf("two"));
-        let digest = members_sha256([&one, &two]);
-        assert_eq!(digest.len(), 64);
+        let digest = members_sha256(&all, &[&one, &two]);
+        let zeros = "0".repeat(64);
+        let written = format!("one\0{}\0{zeros}\ntwo\0{}\0{zeros}\n", 1, 1);
+        assert_eq!(digest, Some(hex(Sha256::new_with_prefix(written))));
         two.sha256 = "1".repeat(64);
-        assert_ne!(digest, members_sha256([&one, &two]));
+        assert_ne!(digest, members_sha256(&all, &[&one, &two]));
+        assert_eq!(members_sha256(&all, &[&one]), None);
+        assert_eq!(members_sha256(&one, &[&one, &two]), None);
         // printf 'aa\nbb\n' | sha256sum
         assert_eq!(
             graphs_sha256(["AA", "bb"]),

@@ -144,7 +144,8 @@ pub fn scan(dir: &Path) -> Result<Vec<Package>, ModelError> {
 ///
 /// # Errors
 /// The first model that cannot be served beside the others; see [`chain::order`].
-pub fn link(packages: &mut [Package]) -> Result<(), ModelError> {
+pub fn link<'p>(packages: impl IntoIterator<Item = &'p mut Package>) -> Result<(), ModelError> {
+    let mut packages: Vec<&mut Package> = packages.into_iter().collect();
     let manifests: Vec<&Manifest> = packages.iter().map(|package| &package.manifest).collect();
     let order = chain::order(&manifests).map_err(|broken| {
         let path = packages.get(broken.model);
@@ -152,19 +153,11 @@ pub fn link(packages: &mut [Package]) -> Result<(), ModelError> {
         ModelError::new(path, broken.reason)
     })?;
     for model in order {
-        let Some(ensemble) = packages
+        let manifests: Vec<&Manifest> = packages.iter().map(|package| &package.manifest).collect();
+        let sha256 = manifests
             .get(model)
-            .filter(|package| package.manifest.is_ensemble_of_models())
-            .and_then(|package| package.manifest.ensemble.clone())
-        else {
-            continue;
-        };
-        let named = |name: &String| {
-            let found = packages.iter().find(|other| other.manifest.name == *name);
-            found.map(|package| &package.manifest)
-        };
-        let sha256 = chain::members_sha256(ensemble.models.iter().filter_map(named));
-        if let Some(package) = packages.get_mut(model) {
+            .and_then(|own| chain::members_sha256(own, &manifests));
+        if let (Some(package), Some(sha256)) = (packages.get_mut(model), sha256) {
             package.manifest.sha256 = sha256;
         }
     }
@@ -218,17 +211,24 @@ fn load(folder: &Path) -> Result<Package, ModelError> {
         manifest_path: manifest_path.clone(),
         manifest,
     };
+    verify(&mut package)?;
+    Ok(package)
+}
+
+/// Compares every graph with its digest, and gives several of them one that stands for all.
+fn verify(package: &mut Package) -> Result<(), ModelError> {
     let folds = package.manifest.ensemble.iter().flat_map(|own| &own.folds);
-    let folds = folds.map(|fold| fold.sha256.clone());
-    let stated: Vec<String> = [package.manifest.sha256.clone()]
+    let stated: Vec<String> = [&package.manifest.sha256]
         .into_iter()
-        .chain(folds)
+        .chain(folds.map(|fold| &fold.sha256))
+        .cloned()
         .collect();
-    for (at, (graph, stated)) in package.graphs().iter().zip(&stated).enumerate() {
-        let (file, sha256) = match at {
+    for (place, (graph, stated)) in package.graphs().iter().zip(&stated).enumerate() {
+        let (file, sha256) = match place {
             0 => ("version", "sha256"),
             _ => ("ensemble.folds.file", "ensemble.folds.sha256"),
         };
+        let refuse = |reason: String| ModelError::new(&package.manifest_path, reason);
         let digest = digest(graph)
             .map_err(|err| refuse(format!("{file}: cannot read {}: {err}", graph.display())))?;
         if !digest.eq_ignore_ascii_case(stated) {
@@ -241,7 +241,7 @@ fn load(folder: &Path) -> Result<Package, ModelError> {
     if stated.len() > 1 {
         package.manifest.sha256 = chain::graphs_sha256(stated.iter().map(String::as_str));
     }
-    Ok(package)
+    Ok(())
 }
 
 /// SHA-256 of a file, hex.

@@ -16,6 +16,7 @@ mod a_manifest_that_contradicts_its_model_is_refused;
 mod a_model_is_chosen_by_rule;
 mod a_model_that_misbehaves_is_fenced;
 mod a_nacked_message_is_sent_again;
+mod a_report_becomes_a_quantity;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;

@@ -172,7 +172,10 @@ fn a_model_that_does_not_apply_leaves_the_value_that_the_manifest_states() {
     );
     let file = of_age(&case, models.path());
     let gateway = Gateway::start(&options(models.path()));
-    peers::succeeded(&peers::dcmsend(gateway.dicom_port, &[file.clone()]));
+    peers::succeeded(&peers::dcmsend(
+        gateway.dicom_port,
+        std::slice::from_ref(&file),
+    ));
     let first = said(&gateway, &case.study);
     assert_eq!(first.len(), 2, "{first:?}");
     is_missing(by(&first, RISK), IMAGE);
@@ -210,6 +213,11 @@ fn check_runs_their_golden_cases_and_refuses_what_does_not_fit() {
         table.contains("mean of cxr-phantom, pneumothorax-risk"),
         "{table}"
     );
+
+    let alone = options(models.path()).set("models.only", [IMAGE, CONSENSUS]);
+    let found = Gateway::refusal(&alone).stderr;
+    let needs = "models.only: `pneumothorax-consensus` needs `pneumothorax-risk`";
+    assert!(found.contains(needs), "{found}");
 
     change(
         models.path(),

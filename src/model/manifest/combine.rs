@@ -237,3 +237,129 @@ impl Manifest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::tests::EXAMPLE;
+    use super::*;
+
+    const FOLDS: &str = r#"
+        [ensemble]
+        combine = "vote"
+        quorum = 0.6
+        folds = [{ file = "two.onnx", sha256 = "1111111111111111111111111111111111111111111111111111111111111111" }]
+    "#;
+    const MODELS: &str = r#"
+        name = "all"
+        version = "1"
+        title = "t"
+        intended_use = "t"
+        licence = "MIT"
+        device_uid = "2.25.1"
+        [applies_to]
+        level = "study"
+        [ensemble]
+        combine = "mean"
+        models = ["one", "two"]
+        [output]
+        kind = "classification"
+        activation = "none"
+        aggregate = "max"
+        [[output.labels]]
+        index = 0
+        label = "opacity"
+        code = { scheme = "SCT", value = "1", meaning = "Opacity" }
+        threshold = 0.5
+        priority = "urgent"
+    "#;
+
+    fn refused(text: &str, changes: &[(&str, &str, &str)]) {
+        assert!(Manifest::parse(text).is_ok(), "{:?}", Manifest::parse(text));
+        for (from, to, expected) in changes {
+            assert!(text.contains(from), "{from}");
+            let refusal = Manifest::parse(&text.replacen(from, to, 1)).unwrap_err();
+            assert!(refusal.contains(expected), "{to}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_value_of_folds_is_refused_with_its_key() {
+        let text = format!("flips = [\"horizontal\", \"vertical\"]\n{EXAMPLE}{FOLDS}");
+        let (ones, zeros) = ("1".repeat(64), "0".repeat(64));
+        refused(
+            &text,
+            &[
+                (
+                    "\"vertical\"",
+                    "\"horizontal\"",
+                    "flips: one is listed twice",
+                ),
+                (
+                    "\"vertical\"",
+                    "\"depth\"",
+                    "flips: `depth` belongs to volumes",
+                ),
+                ("\"vertical\"", "\"diagonal\"", "diagonal"),
+                ("quorum = 0.6", "quorum = 0.0", "ensemble.quorum: must be"),
+                ("quorum = 0.6", "quorum = 1.1", "ensemble.quorum: must be"),
+                ("quorum = 0.6", "quorum = nan", "ensemble.quorum: must be"),
+                ("\"vote\"", "\"mean\"", "ensemble.quorum: belongs to"),
+                ("two.onnx", "../two.onnx", "ensemble.folds.file"),
+                ("two.onnx", ".onnx", "ensemble.folds.file"),
+                ("two.onnx", "model.onnx", "ensemble.folds.file"),
+                (&ones, "11", "ensemble.folds.sha256"),
+                (&ones, &zeros, "same graph as another"),
+                (
+                    "quorum = 0.6",
+                    "models = [\"a\", \"b\"]",
+                    "either `folds` or `models`",
+                ),
+                ("tensor = \"logits\"", "", "output.tensor: is missing"),
+            ],
+        );
+    }
+
+    #[test]
+    fn each_wrong_value_of_an_ensemble_of_models_is_refused_with_its_key() {
+        let manifest = Manifest::parse(MODELS).unwrap();
+        assert!(manifest.is_ensemble_of_models() && manifest.tensors().is_empty());
+        let digest = format!("sha256 = \"{}\"\ntitle", "0".repeat(64));
+        refused(
+            MODELS,
+            &[
+                ("title", &digest, "sha256: an ensemble"),
+                (
+                    "title",
+                    "flips = [\"vertical\"]\ntitle",
+                    "flips: an ensemble",
+                ),
+                ("\"study\"", "\"instance\"", "applies_to.level"),
+                ("\"none\"", "\"sigmoid\"", "output.activation"),
+                ("\"max\"", "\"mean\"", "output.aggregate"),
+                ("kind", "tensor = \"p\"\nkind", "output.tensor"),
+                (
+                    "\"two\"",
+                    "\"one\"",
+                    "ensemble.models: `one` is listed twice",
+                ),
+                (
+                    "\"two\"",
+                    "\"all\"",
+                    "ensemble.models: a model is no member",
+                ),
+                ("\"two\"", "\"Two\"", "ensemble.models: `Two` is no name"),
+                (", \"two\"", "", "ensemble.models: at least two"),
+                ("[\"one\", \"two\"]", "[]", "ensemble: needs either"),
+            ],
+        );
+        let input = EXAMPLE.split("[[input]]").nth(1).unwrap();
+        let input = input.split("[output]").next().unwrap();
+        let text = format!("{MODELS}\n[[input]]{input}");
+        let refusal = Manifest::parse(&text).unwrap_err();
+        assert!(
+            refusal.contains("input: an ensemble of models"),
+            "{refusal}"
+        );
+    }
+}

@@ -12,7 +12,7 @@ use crate::model::volume::{Several, VolumeTable};
 /// Largest side of an input image.
 const MAX_SIDE: usize = 8192;
 /// Most columns of a feature row.
-const MAX_FEATURES: usize = 4096;
+const MAX_FEATURES: usize = 65_536;
 
 /// One `[[input]]` table: an image, a volume or a row of features, told apart by the layout.
 #[derive(Debug, Clone, Deserialize)]
@@ -415,7 +415,7 @@ impl Input {
 
 impl Feature {
     fn validate(&self) -> Result<(), String> {
-        bounded("input.features.name", &self.name, 128)?;
+        bounded("input.features.name", &self.name, 64)?;
         let sources = [
             self.sr.is_some(),
             self.attribute.is_some(),

@@ -164,6 +164,7 @@ impl Manifest {
         if !plain || !self.version.chars().all(legal) || self.version.starts_with('.') {
             return Err(format!("version: `{}` is not a version", self.version));
         }
+        self.validate_combination()?;
         let members = self.is_ensemble_of_models();
         if members && !self.sha256.is_empty() {
             return Err("sha256: an ensemble of models has no file, leave it out".to_owned());

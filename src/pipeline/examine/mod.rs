@@ -3,6 +3,7 @@
 mod candidates;
 mod ensemble;
 mod images;
+mod order;
 mod quality;
 mod roles;
 mod table;
@@ -21,15 +22,16 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::Heard;
 use crate::findings::event::Remark;
-use crate::findings::{self, Finding, Outcome, Said, Sample};
+use crate::findings::{self, Outcome, Said, Sample};
 use crate::inference::{InferenceError, Slot, Turn};
-use crate::model::manifest::{AppliesTo, ModelOutput};
+use crate::model::manifest::AppliesTo;
 use crate::model::selection::{Selected, first_of_groups};
-use crate::model::{InputSpec, Manifest, Tensor, chain};
+use crate::model::{InputSpec, Tensor};
 use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
+use order::{Earlier, in_order};
 
 /// What became of a study.
 pub(super) struct Examined {
@@ -118,10 +120,6 @@ struct Case {
     turn: Arc<Turn>,
 }
 
-/// What the models that ran before said of the study, by name. One that was skipped, failed or did not
-/// apply is not in it.
-type Earlier = BTreeMap<String, Vec<Finding>>;
-
 /// Runs every model that applies, each after those it builds on; a study without one is skipped with
 /// that reason.
 pub(super) async fn examine(
@@ -143,7 +141,7 @@ pub(super) async fn examine(
         .map(|(served, found)| (&served.package.manifest.applies_to, found.is_some()))
         .collect();
     let are_run = first_of_groups(&apply);
-    let mut earlier = Earlier::new();
+    let mut earlier = Earlier::default();
     for ((served, found), is_run) in models.iter().zip(candidates).zip(are_run) {
         let Some(found) = found.filter(|_| is_run) else {
             continue;
@@ -154,11 +152,9 @@ pub(super) async fn examine(
             turn: Arc::clone(&turn),
         };
         let manifest = &served.package.manifest;
-        let heard = heard(manifest, &earlier);
+        let heard = earlier.heard(manifest);
         let run = run(&case, found, heard, &mut examined.instances).await;
-        if let Outcome::Finding(said) | Outcome::NoFinding(said) = &run.outcome {
-            earlier.insert(manifest.name.clone(), said.clone());
-        }
+        earlier.note(manifest, &run.outcome);
         examined.runs.push(run);
     }
     if examined.runs.is_empty() {
@@ -168,29 +164,6 @@ pub(super) async fn examine(
             .push(Run::new(None, Outcome::Skipped(refusal), entries.to_vec()));
     }
     examined
-}
-
-/// The models, each after those it builds on. That there is such an order was checked at load.
-fn in_order(models: &[Served]) -> Vec<Served> {
-    let manifests: Vec<&Manifest> = models.iter().map(|m| &m.package.manifest).collect();
-    match chain::order(&manifests) {
-        Ok(order) => order
-            .into_iter()
-            .filter_map(|at| models.get(at).cloned())
-            .collect(),
-        Err(_) => models.to_vec(),
-    }
-}
-
-/// The numbers of other models that this one needs, as far as they are there.
-fn heard(manifest: &Manifest, earlier: &Earlier) -> Heard {
-    let number = |wanted: ModelOutput| {
-        let said = earlier.get(&wanted.name)?;
-        let number = findings::ensemble::number(said, &wanted.label);
-        Some((wanted, number))
-    };
-    let wanted = chain::wanted(manifest).into_iter();
-    wanted.filter_map(number).collect()
 }
 
 /// One model on what of the study it applies to.
