@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use dicom::dictionary_std::tags;
 use serde::Deserialize;
 
 use crate::app::load_models;
 use crate::config::Config;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::dicom::uid::SopInstanceUid;
 use crate::features;
 use crate::findings::{self, Said, Sample};
 use crate::inference::Turn;
 use crate::model::manifest::Priority;
-use crate::model::{InputSpec, Tensor, VolumeSpec};
+use crate::model::{InputSpec, Placement, Tensor, VolumeSpec};
 use crate::pipeline::Served;
 use crate::pixel;
 use crate::volume;
@@ -46,16 +48,18 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         .map(|path| DicomFile::read(path, &ReadLimits::default()).context("input"))
         .collect::<Result<Vec<_>>>()?;
     let manifest = &served.package.manifest;
-    let tensors = match manifest.input().map_err(anyhow::Error::msg)?.1 {
-        InputSpec::Features(wanted) => vec![features::row(&files, &wanted)?],
+    let inputs = match manifest.input().map_err(anyhow::Error::msg)?.1 {
+        InputSpec::Features(wanted) => vec![(features::row(&files, &wanted)?, None)],
         InputSpec::Volume(spec) => volumes(&files, &spec)?,
         InputSpec::Image(spec) => files
             .iter()
             .map(|file| {
                 let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-                pixel::prepare(&frames, 0, &spec)
+                let placement = pixel::placement(&frames, 0, &spec);
+                let tensor = pixel::prepare(&frames, 0, &spec)?;
+                Ok((tensor, Some(Placement::Image(placement))))
             })
-            .collect::<Result<Vec<_>, _>>()?,
+            .collect::<Result<Vec<_>>>()?,
     };
     let mut samples = Vec::new();
     let turn = Turn {
@@ -63,7 +67,7 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
         modality: String::new(),
         study: 0,
     };
-    for tensor in tensors {
+    for (tensor, placement) in inputs {
         let slot = served.engine.slot(&turn).await?;
         let answer = served.engine.infer(slot, vec![tensor]).await?;
         samples.push(Sample {
@@ -72,7 +76,7 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
                 flip: None,
             }],
             location: None,
-            placement: None,
+            placement,
         });
     }
     let findings = findings::read(manifest, &samples)?.findings;
@@ -99,12 +103,12 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
 }
 
 /// The volumes of a case, its files being one series.
-fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
+fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<(Tensor, Option<Placement>)>> {
     let mut planes = Vec::new();
     for (index, file) in files.iter().enumerate() {
         planes.extend(volume::slices(file, index)?);
     }
-    let mut tensors = Vec::new();
+    let mut inputs = Vec::new();
     for volume in volume::arrange(planes, spec)? {
         let mut grids = Vec::new();
         for (file, frame) in volume.planes() {
@@ -112,7 +116,13 @@ fn volumes(files: &[DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
             let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
             grids.push(volume::plane(&frames, *frame, volume.plane())?);
         }
-        tensors.push(volume.assemble(grids)?);
+        let placement = volume.placement(|file, frame| {
+            let image = files.get(file)?.data_set().uid(tags::SOP_INSTANCE_UID)?;
+            let image = SopInstanceUid::parse(&image).ok()?;
+            Some((image, u32::try_from(frame + 1).ok()))
+        });
+        let placement = placement.map(|placement| Placement::Volume(Box::new(placement)));
+        inputs.push((volume.assemble(grids)?, placement));
     }
-    Ok(tensors)
+    Ok(inputs)
 }

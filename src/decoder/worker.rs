@@ -17,7 +17,7 @@ use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
 use crate::pixel::render::{Grid, render};
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, prepare};
+use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, placement, prepare};
 use crate::volume::plane;
 
 /// An instance with more frames stays open this long for the next one.
@@ -181,10 +181,12 @@ fn answer(
     request: &Request,
     transfer_syntax: &str,
 ) -> Result<(Reply, Samples), Refusal> {
+    let mut place = None;
     let (shape, photometric, values) = match &request.job {
         Job::Ping => (vec![0], "", Samples::U8(Vec::new())),
         Job::Tensor(spec) => {
             let Tensor { shape, data } = prepare(frames, request.frame, spec)?;
+            place = Some(placement(frames, request.frame, spec));
             (shape, "", samples(data)?)
         }
         Job::Plane(spec) => {
@@ -204,7 +206,7 @@ fn answer(
     };
     let reply = Reply::Done {
         facts: Facts {
-            placement: None,
+            placement: place,
             frames: frames.count(),
             transfer_syntax: transfer_syntax.to_owned(),
         },

@@ -22,13 +22,14 @@ pub mod modality;
 pub mod prepare;
 pub mod render;
 pub mod resize;
+pub mod spacing;
 pub mod stored;
 pub mod transform;
 pub mod voi;
 
 pub use frames::Frames;
 pub use layout::{Layout, Photometric};
-pub use prepare::prepare;
+pub use prepare::{placement, prepare};
 pub use stored::{Image, Samples, decode, decode_frame};
 
 use crate::dicom::dataset::ReadError;

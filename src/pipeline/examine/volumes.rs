@@ -14,8 +14,8 @@ use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::VolumeSpec;
 use crate::model::selection::Condition;
+use crate::model::{Placement, VolumeSpec};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use crate::volume::{Slice, Volume, arrange, slices};
@@ -32,6 +32,8 @@ enum No {
 #[derive(Default)]
 struct Series {
     entries: Vec<Arc<Entry>>,
+    /// Whether each of them has several frames.
+    multi_frame: Vec<bool>,
     samples: Vec<Sample>,
     no: Option<No>,
 }
@@ -89,14 +91,18 @@ async fn series(
     let mut series = Series::default();
     let (mut planes, mut unreadable) = (Vec::new(), None);
     for (entry, header) in headers(case, &entries).await {
+        let mut multi_frame = false;
         match header {
             // Not of this model, or a report among the images.
             Ok(None) => continue,
             Err(refusal) if refusal.code == "no-pixel-data" => continue,
-            Ok(Some(slices)) => planes.extend(slices.into_iter().map(|slice| Slice {
-                file: series.entries.len(),
-                ..slice
-            })),
+            Ok(Some(slices)) => {
+                multi_frame = slices.len() > 1;
+                planes.extend(slices.into_iter().map(|slice| Slice {
+                    file: series.entries.len(),
+                    ..slice
+                }));
+            }
             Err(refusal) => {
                 run.refused += 1;
                 traces.entry(entry.id).or_default().refusal = Some(refusal.code);
@@ -104,6 +110,7 @@ async fn series(
             }
         }
         series.entries.push(entry);
+        series.multi_frame.push(multi_frame);
     }
     if series.entries.is_empty() {
         return series;
@@ -130,7 +137,7 @@ async fn series(
         }
     };
     for volume in volumes {
-        match look(case, volume, &series.entries, run, traces).await {
+        match look(case, volume, &series, run, traces).await {
             Ok(sample) => series.samples.push(sample),
             Err(refusal) => series.no = Some(No::Failed(refusal)),
         }
@@ -168,7 +175,7 @@ async fn headers(
 async fn look(
     case: &Case,
     volume: Volume,
-    entries: &[Arc<Entry>],
+    of: &Series,
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Result<Sample, Refusal> {
@@ -179,7 +186,7 @@ async fn look(
     let planned: Vec<&Arc<Entry>> = volume
         .planes()
         .iter()
-        .map(|(file, _)| entries.get(*file).ok_or_else(missing))
+        .map(|(file, _)| of.entries.get(*file).ok_or_else(missing))
         .collect::<Result<_, _>>()?;
     let work = planned
         .iter()
@@ -217,6 +224,11 @@ async fn look(
     }
     let ids: Vec<EntryId> = planned.iter().map(|entry| entry.id).collect();
     let series = planned.first().and_then(|entry| entry.series.clone());
+    let placement = volume.placement(|file, frame| {
+        let frame = u32::try_from(frame + 1).unwrap_or(u32::MAX);
+        let image = of.entries.get(file)?.arrival.sop_instance.clone();
+        Some((image, of.multi_frame.get(file)?.then_some(frame)))
+    });
     let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
     run.decoded += took;
     let (answers, answer) = infer(case, slot, vec![tensor]).await?;
@@ -228,7 +240,7 @@ async fn look(
     }
     Ok(Sample {
         answers,
-        placement: None,
+        placement: placement.map(|placement| Placement::Volume(Box::new(placement))),
         location: Some(Location {
             series,
             sop_instance: None,
