@@ -2,9 +2,17 @@
 //!
 //! Pure: no files, no sockets, no clock. The wire types live in [`event`]; what is here is ours.
 
+pub mod activation;
 pub mod classification;
+pub mod detection;
+pub mod diameter;
 pub mod event;
 pub mod identity;
+pub mod mask;
+pub mod nifti;
+pub mod nms;
+pub mod regrid;
+pub mod segmentation;
 
 use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
 use crate::model::manifest::{Code, Flip, OutputSpec, Priority};
@@ -64,7 +72,12 @@ pub fn read(manifest: &Manifest, samples: &[Sample]) -> Result<Reading, Refusal>
             findings: classification::read(output, level, samples)?,
             drafts: Vec::new(),
         }),
-        other => Err(Refusal::new(
+        OutputSpec::Detection(output) => Ok(Reading {
+            findings: detection::read(output, samples)?,
+            drafts: Vec::new(),
+        }),
+        OutputSpec::Segmentation(output) => segmentation::read(output, samples),
+        other @ OutputSpec::Regression(_) => Err(Refusal::new(
             "model-manifest",
             format!("{} is not supported yet", other.kind()),
         )),
@@ -159,6 +172,16 @@ pub struct Finding {
     pub explanation: Option<Artefact>,
 }
 
+impl Finding {
+    /// Notes where a file of it is kept: a mask is where it is, anything else says why.
+    pub fn keep(&mut self, artefact: Artefact) {
+        match (artefact.kind, &mut self.location) {
+            ("mask", Some(location)) => location.area = Some(Area::Mask(artefact)),
+            _ => self.explanation = Some(artefact),
+        }
+    }
+}
+
 /// A measured or predicted quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
@@ -184,7 +207,8 @@ pub struct Artefact {
 pub struct Location {
     /// The series, if the object has one.
     pub series: Option<SeriesInstanceUid>,
-    /// The image; none when the finding is about a series.
+    /// The image; none when the finding is about a series. Of a region in a volume: where its diameter
+    /// is largest.
     pub sop_instance: Option<SopInstanceUid>,
     /// The frame, from 1, of a multi-frame image.
     pub frame: Option<u32>,

@@ -11,6 +11,7 @@ mod explanation;
 mod input;
 mod output;
 mod serving;
+mod shapes;
 
 use serde::Deserialize;
 
@@ -137,14 +138,17 @@ impl Manifest {
         }
         let (_, input) = self.input()?;
         let level = self.applies_to.level;
-        match input {
+        match &input {
             InputSpec::Features(_) if level != Level::Study => {
                 Err("applies_to.level: a model of features looks at a study".to_owned())
             }
             InputSpec::Volume(_) if level != Level::Series => {
                 Err("applies_to.level: a model of volumes looks at a series".to_owned())
             }
-            _ => self.output.validate(),
+            _ => {
+                self.output.validate()?;
+                self.validate_shapes(&input)
+            }
         }
     }
 }

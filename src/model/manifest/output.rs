@@ -151,7 +151,8 @@ pub struct Detection {
     pub coordinates: Coordinates,
     /// Boxes of one label that overlap are thinned out; without it the graph has done so.
     pub nms: Option<Nms>,
-    /// Boxes reported per image, the most probable first.
+    /// Boxes reported per image, the most probable first; the most probable one of each label is
+    /// always among them.
     pub max_boxes: usize,
     /// What is reported.
     pub labels: Vec<Label>,
@@ -271,8 +272,11 @@ impl OutputSpec {
     /// # Errors
     /// The manifest's key and what the graph says instead.
     pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
-        let Self::Classification(output) = self else {
-            return Ok(());
+        let output = match self {
+            Self::Classification(output) => output,
+            Self::Detection(output) => return output.fits(tensor, shape),
+            Self::Segmentation(output) => return output.fits(tensor, shape),
+            Self::Regression(_) => return Ok(()),
         };
         if shape.len() != 2 {
             return Err(format!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dicom::dictionary_std::tags;
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use super::{Pipeline, Served};
 use crate::clock::Timestamp;
@@ -176,7 +176,9 @@ fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Re
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
         return Outcome::Failed(refused.unwrap_or_else(nothing));
     }
-    let findings = findings::read(manifest, samples).map(|reading| reading.findings);
+    // Regions of a volume take seconds.
+    let reading = block_in_place(|| findings::read(manifest, samples));
+    let findings = reading.map(|reading| reading.findings);
     match (findings.map(Outcome::of), refused) {
         (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
         (Ok(outcome), _) => outcome,
