@@ -1,9 +1,9 @@
 //! The largest diameter of a region: the maximum Feret diameter in a plane, as RECIST 1.1 measures a
 //! lesion's longest diameter in the plane of the image.
 //!
-//! Between the middles of the pixels' outer edges, so that a line of n pixels is n pixels long. This
-//! is the outline at one half of marching squares: scikit-image's `feret_diameter_max` and
-//! pyradiomics' `Maximum2DDiameterSlice` measure between the same points.
+//! Between the middles of the pixels' outer edges, so that a line of n pixels is n pixels long. They
+//! are the points of the outline at one half that marching squares finds, and scikit-image's
+//! `feret_diameter_max` measures between them too.
 
 use super::mask::Run;
 

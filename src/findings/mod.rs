@@ -30,6 +30,14 @@ pub struct Sample {
     pub placement: Option<Placement>,
 }
 
+impl Sample {
+    /// Memory that its answers take.
+    pub fn bytes(&self) -> usize {
+        let outputs = self.answers.iter().flat_map(|said| &said.outputs);
+        outputs.map(Tensor::bytes).sum()
+    }
+}
+
 /// What one graph said of one sample.
 #[derive(Debug, Clone)]
 pub struct Said {

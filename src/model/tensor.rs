@@ -37,6 +37,16 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Memory that its values take.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            TensorData::F32(values) => size_of_val(values.as_slice()),
+            TensorData::F16(values) => size_of_val(values.as_slice()),
+            TensorData::U8(values) => size_of_val(values.as_slice()),
+            TensorData::I64(values) => size_of_val(values.as_slice()),
+        }
+    }
+
     /// The values as `f32`, whatever they are stored as.
     pub fn to_f32(&self) -> Vec<f32> {
         self.floats().into_owned()

@@ -124,15 +124,8 @@ pub(super) fn messages(
             "model-no-longer-applies",
             "the study has changed and this model does not apply to it any more",
         );
-        let run = Run {
-            model: served.cloned(),
-            outcome: Outcome::Superseded(refusal),
-            inputs: Vec::new(),
-            refused: 0,
-            decoded: std::time::Duration::ZERO,
-            queued: std::time::Duration::ZERO,
-            inferred: std::time::Duration::ZERO,
-        };
+        let outcome = Outcome::Superseded(refusal);
+        let run = Run::new(served.cloned(), outcome, Vec::new());
         messages.extend(message(pipeline, facts, prior, &run, Some(model)));
     }
     messages

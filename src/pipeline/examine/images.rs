@@ -167,7 +167,10 @@ fn note(
             if instance.frames.replace(seen.frames).is_none() && seen.frames > 1 {
                 waiting.push_front((index, 1..seen.frames));
             }
-            instance.samples.insert(frame, seen.sample);
+            match run.hold(&seen.sample) {
+                Ok(()) => drop(instance.samples.insert(frame, seen.sample)),
+                Err(refusal) => drop(instance.refusal.get_or_insert(refusal)),
+            }
         }
     }
 }

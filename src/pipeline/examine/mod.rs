@@ -20,6 +20,9 @@ use crate::model::{InputSpec, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
+/// Most bytes of one model's answers about one study.
+const MAX_ANSWERS_BYTES: usize = 2 << 30;
+
 /// What became of a study.
 pub(super) struct Examined {
     /// One per message.
@@ -46,6 +49,8 @@ pub(super) struct Run {
     pub queued: Duration,
     /// Longest run that carried a sample of this study.
     pub inferred: Duration,
+    /// Memory of the answers that wait for the study to be read.
+    held: usize,
 }
 
 /// The way of one instance.
@@ -74,7 +79,21 @@ impl Run {
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
+            held: 0,
         }
+    }
+
+    /// Counts the answers of a sample that is kept until the study is read: those of a segmenter are
+    /// as large as what it looks at.
+    fn hold(&mut self, sample: &Sample) -> Result<(), Refusal> {
+        self.held = self.held.saturating_add(sample.bytes());
+        if self.held <= MAX_ANSWERS_BYTES {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            "too-large",
+            format!("the model's answers need more than {MAX_ANSWERS_BYTES} bytes"),
+        ))
     }
 }
 

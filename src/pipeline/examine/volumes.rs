@@ -138,7 +138,10 @@ async fn series(
     };
     for volume in volumes {
         match look(case, volume, &series, run, traces).await {
-            Ok(sample) => series.samples.push(sample),
+            Ok(sample) => match run.hold(&sample) {
+                Ok(()) => series.samples.push(sample),
+                Err(refusal) => series.no = Some(No::Failed(refusal)),
+            },
             Err(refusal) => series.no = Some(No::Failed(refusal)),
         }
     }
