@@ -253,3 +253,131 @@ fn finding(
         explanation: None,
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::TensorData;
+    use crate::model::manifest::{Activation, Code};
+
+    fn output(max_boxes: usize) -> Detection {
+        let label = |(index, label): (usize, &str)| Label {
+            index,
+            label: label.to_owned(),
+            code: Code {
+                scheme: "99TEST".to_owned(),
+                value: label.to_owned(),
+                meaning: label.to_owned(),
+            },
+            threshold: 0.5,
+            priority: Priority::Urgent,
+        };
+        Detection {
+            boxes: "boxes".to_owned(),
+            scores: "scores".to_owned(),
+            classes: None,
+            activation: Activation::None,
+            format: BoxFormat::Xyxy,
+            coordinates: Coordinates::Pixels,
+            nms: None,
+            max_boxes,
+            labels: [(0, "rib"), (1, "nodule")].map(label).to_vec(),
+        }
+    }
+
+    /// Boxes and their scores for rib and nodule in an image of 20 x 10 that the tensor shows half as
+    /// large, its upper left corner at 2, 1.
+    fn sample(boxes: &[([f32; 4], [f32; 2])]) -> Sample {
+        let tensor = |values: Vec<f32>, width| Tensor {
+            shape: vec![boxes.len(), width],
+            data: TensorData::F32(values),
+        };
+        let edges = boxes.iter().flat_map(|(edges, _)| *edges).collect();
+        let scores = boxes.iter().flat_map(|(_, scores)| *scores).collect();
+        Sample {
+            answers: vec![Said {
+                outputs: vec![tensor(edges, 4), tensor(scores, 2)],
+                flip: None,
+            }],
+            location: Some(Location {
+                series: None,
+                sop_instance: None,
+                frame: Some(3),
+                area: None,
+            }),
+            placement: Some(Placement::Image(ImagePlacement {
+                tensor: [8, 8],
+                rows: 10,
+                columns: 20,
+                scale: [2.0, 2.0],
+                offset: [1.0, 2.0],
+                spacing_mm: None,
+            })),
+        }
+    }
+
+    fn told(findings: &[Finding]) -> Vec<(&str, Option<f64>, bool)> {
+        let told = findings.iter();
+        told.map(|f| (f.label.as_str(), f.probability, f.present))
+            .collect()
+    }
+
+    #[test]
+    fn the_best_box_of_a_label_is_never_cut_off() {
+        let rib = |x: f32, score: f32| ([x, 0.0, x + 1.0, 1.0], [score, 0.0]);
+        let nodule = |x: f32, score: f32| ([x, 0.0, x + 1.0, 1.0], [0.0, score]);
+        let boxes = [
+            rib(1.0, 1.0),
+            rib(2.0, 0.875),
+            rib(3.0, 0.75),
+            nodule(4.0, 0.625),
+            nodule(5.0, 0.5),
+        ];
+        let findings = read(&output(2), &[sample(&boxes)]).unwrap();
+        let expected = [("rib", 1.0), ("rib", 0.875), ("nodule", 0.625)];
+        assert_eq!(
+            told(&findings),
+            expected.map(|(label, p)| (label, Some(p), true))
+        );
+    }
+
+    #[test]
+    fn a_box_is_clipped_to_its_image_and_dropped_outside() {
+        let boxes = [
+            ([-4.0, 1.0, 2.0, 30.0], [0.75, 0.0]),
+            // In what the image does not fill.
+            ([-4.0, 1.0, -1.0, 3.0], [0.0, 0.875]),
+            ([3.0, 3.0, 3.0, 5.0], [0.0, 0.875]),
+            ([3.0, 3.0, 4.0, 5.0], [0.0, 0.25]),
+            // Reversed, and nobody cares at this score.
+            ([4.0, 3.0, 3.0, 5.0], [0.0, 0.375]),
+        ];
+        let findings = read(&output(9), &[sample(&boxes)]).unwrap();
+        assert_eq!(
+            told(&findings),
+            [("rib", Some(0.75), true), ("nodule", Some(0.25), false)]
+        );
+        let location = findings[0].location.as_ref().unwrap();
+        assert_eq!(location.area, Some(Area::Box([0.0, 3.0, 6.0, 10.0])));
+        assert_eq!(location.frame, Some(3));
+        assert_eq!(findings[1].location.as_ref().unwrap().area, None);
+    }
+
+    #[test]
+    fn without_any_box_there_is_no_probability() {
+        let findings = read(&output(9), &[sample(&[])]).unwrap();
+        assert_eq!(
+            told(&findings),
+            [("rib", None, false), ("nodule", None, false)]
+        );
+    }
+
+    #[test]
+    fn boxes_without_end_are_refused() {
+        let boxes = vec![([0.0, 0.0, 1.0, 1.0], [1.0, 0.0]); MAX_CANDIDATES + 1];
+        let refusal = read(&output(9), &[sample(&boxes)]).unwrap_err();
+        assert_eq!(refusal.code, "model-output-too-large");
+        assert!(read(&output(9), &[sample(&boxes[1..])]).is_ok());
+    }
+}

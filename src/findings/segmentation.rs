@@ -315,3 +315,169 @@ fn png(mask: &Mask) -> Result<Vec<u8>, png::EncodingError> {
     encoder.write_header()?.write_image_data(&bits)?;
     Ok(file)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dicom::uid::SopInstanceUid;
+    use crate::findings::{Area, Artefact};
+    use crate::model::manifest::Activation;
+    use crate::model::{ImagePlacement, Line, SourcePlane, Tensor, TensorData};
+
+    fn region(min_volume_ml: Option<f64>) -> Segmentation {
+        Segmentation {
+            tensor: "t".to_owned(),
+            activation: Activation::None,
+            labels: vec![Region {
+                index: 0,
+                label: "lesion".to_owned(),
+                code: code("52988006", "Lesion"),
+                threshold: 0.5,
+                min_volume_ml,
+                min_area_mm2: None,
+                min_pixels: None,
+                priority: Priority::Stat,
+            }],
+        }
+    }
+
+    fn said(shape: &[usize], values: &[f32]) -> Vec<Said> {
+        vec![Said {
+            outputs: vec![Tensor {
+                shape: shape.to_vec(),
+                data: TensorData::F32(values.to_vec()),
+            }],
+            flip: None,
+        }]
+    }
+
+    /// Planes of two pixels of 10 x 5 mm at 0, 4 and 10 mm; the tensor has the same voxels.
+    fn volume(values: &[f32]) -> Sample {
+        let planes = [(1, 0.0), (2, 4.0), (3, 10.0)].into_iter().enumerate();
+        let plane = |(index, (uid, offset_mm)): (usize, (usize, f64))| SourcePlane {
+            sop_instance: SopInstanceUid::parse(&format!("2.25.{uid}")).unwrap(),
+            frame: None,
+            offset_mm,
+            index: index as f64,
+        };
+        let same = Line {
+            begin: 0.0,
+            rate: 1.0,
+        };
+        Sample {
+            answers: said(&[1, 3, 1, 2], values),
+            location: Some(Location {
+                series: None,
+                sop_instance: None,
+                frame: None,
+                area: None,
+            }),
+            placement: Some(Placement::Volume(Box::new(VolumePlacement {
+                tensor: [3, 1, 2],
+                target: [0, 1, 2],
+                planes: planes.map(plane).collect(),
+                rows: 1,
+                columns: 2,
+                by_row: same,
+                by_column: same,
+                position: [0.0; 3],
+                row: [1.0, 0.0, 0.0],
+                column: [0.0, 1.0, 0.0],
+                line: [0.0, 0.0, 10.0],
+                spacing_mm: [10.0, 5.0],
+            }))),
+        }
+    }
+
+    fn image(values: &[f32]) -> Sample {
+        Sample {
+            answers: said(&[1, 1, 2], values),
+            location: None,
+            placement: Some(Placement::Image(ImagePlacement {
+                tensor: [1, 2],
+                rows: 1,
+                columns: 2,
+                scale: [1.0, 1.0],
+                offset: [0.0, 0.0],
+                spacing_mm: None,
+            })),
+        }
+    }
+
+    #[test]
+    fn planes_are_as_thick_as_their_distances() {
+        // 4 mm, (4 + 6) / 2 and 6 mm thick, of 50 mm2 each.
+        for (values, ml) in [
+            ([0.9, 0.0, 0.0, 0.0, 0.0, 0.0], 0.2),
+            ([0.0, 0.0, 0.9, 0.9, 0.0, 0.0], 0.5),
+            ([0.0, 0.0, 0.0, 0.0, 0.0, 0.9], 0.3),
+            ([0.9, 0.0, 0.9, 0.0, 0.9, 0.0], 0.75),
+        ] {
+            let finding = &read(&region(None), &[volume(&values)]).unwrap().findings[0];
+            assert!(
+                (finding.measurements[0].value - ml).abs() < 1e-12,
+                "{values:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_volume_decides_and_the_longest_plane_is_named() {
+        let small = volume(&[0.9, 0.0, 0.8, 0.8, 0.0, 0.0]);
+        let reading = read(&region(Some(0.71)), std::slice::from_ref(&small)).unwrap();
+        assert!(!reading.findings[0].present && reading.drafts.is_empty());
+        assert_eq!(reading.findings[0].measurements.len(), 2);
+        let reading = read(&region(Some(0.70)), &[small]).unwrap();
+        let finding = &reading.findings[0];
+        assert!(finding.present && finding.priority == Priority::Stat);
+        // From the middle of an upper edge to that of a lower one.
+        assert_eq!(finding.measurements[1].value, 125f64.sqrt());
+        let image = finding.location.as_ref().unwrap().sop_instance.clone();
+        assert_eq!(image.unwrap().as_str(), "2.25.2");
+        assert_eq!(
+            (reading.drafts.len(), reading.drafts[0].extension),
+            (1, "nii.gz")
+        );
+    }
+
+    #[test]
+    fn a_label_that_is_nowhere_is_one_finding() {
+        let samples = [image(&[0.1, 0.2]), image(&[0.4, 0.1]), image(&[0.3, 0.3])];
+        let reading = read(&region(None), &samples).unwrap();
+        let [finding] = reading.findings.as_slice() else {
+            unreachable!("{:?}", reading.findings);
+        };
+        assert!((finding.probability.unwrap() - 0.4).abs() < 1e-6);
+        assert!(finding.measurements.is_empty() && !finding.present);
+    }
+
+    #[test]
+    fn each_image_with_the_label_is_a_finding_with_its_mask() {
+        let samples = [image(&[0.9, 0.2]), image(&[0.4, 0.1]), image(&[0.7, 0.5])];
+        let reading = read(&region(None), &samples).unwrap();
+        assert_eq!((reading.findings.len(), reading.drafts.len()), (2, 2));
+        assert_eq!(reading.drafts[1].finding, 1);
+        // Without Pixel Spacing there are pixels and no millimetres.
+        let [pixels] = reading.findings[1].measurements.as_slice() else {
+            unreachable!("{:?}", reading.findings);
+        };
+        assert_eq!((pixels.value, pixels.unit.as_str()), (2.0, "{pixels}"));
+        assert!((reading.findings[1].probability.unwrap() - 0.6).abs() < 1e-6);
+    }
+
+    #[test]
+    fn a_kept_mask_is_where_the_region_is() {
+        let sample = volume(&[0.9, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let mut finding = read(&region(None), &[sample]).unwrap().findings.remove(0);
+        let artefact = |kind| Artefact {
+            kind,
+            reference: "somewhere".to_owned(),
+        };
+        finding.keep(artefact("mask"));
+        finding.keep(artefact("outlines"));
+        let area = finding.location.unwrap().area;
+        assert_eq!(area, Some(Area::Mask(artefact("mask"))));
+        assert_eq!(finding.explanation, Some(artefact("outlines")));
+    }
+}

@@ -92,7 +92,7 @@ pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, 
             "output.tensor: `{tensor_name}` has {element:?}, not floating point"
         ));
     }
-    manifest.output.fits(tensor_name, &output)?;
+    manifest.fits(tensor_name, &output)?;
     Ok(Contract {
         input: input.to_owned(),
         output: tensor_name.clone(),

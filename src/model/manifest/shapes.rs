@@ -6,6 +6,35 @@ use super::{Activation, Combine, Detection, InputSpec, Manifest, OutputSpec, Seg
 const MAX_BOXES: usize = 1000;
 
 impl Manifest {
+    /// Whether an output tensor of the graph can be read, see [`OutputSpec::fits`]; regions have the
+    /// size of the input besides.
+    ///
+    /// # Errors
+    /// The manifest's key and what the graph says instead.
+    pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
+        self.output.fits(tensor, shape)?;
+        let OutputSpec::Segmentation(output) = &self.output else {
+            return Ok(());
+        };
+        if tensor != output.tensor {
+            return Ok(());
+        }
+        let (size, what) = match self.input()?.1 {
+            InputSpec::Image(spec) => (vec![spec.rows, spec.columns], "rows, columns"),
+            InputSpec::Volume(spec) => (spec.size.to_vec(), "planes, rows, columns"),
+            InputSpec::Features(_) => return Ok(()),
+        };
+        let own = shape.get(2..).unwrap_or_default();
+        let same = |(own, size): (&i64, &usize)| *own < 0 || usize::try_from(*own) == Ok(*size);
+        if own.len() == size.len() && own.iter().zip(&size).all(same) {
+            return Ok(());
+        }
+        Err(format!(
+            "output.tensor: needs the shape [N, channels, {what}] with the input's {size:?}, the \
+             graph gives `{tensor}` {shape:?}"
+        ))
+    }
+
     /// Whether boxes and regions can be found in this input, from all of its answers.
     pub(super) fn validate_shapes(&self, input: &InputSpec) -> Result<(), String> {
         let combine = self.ensemble.as_ref().map(|ensemble| ensemble.combine);
@@ -305,10 +334,12 @@ mod tests {
                 "{tensor} {shape:?}"
             );
         }
-        let regions = Manifest::parse(&segmentation()).unwrap().output;
+        let regions = Manifest::parse(&segmentation()).unwrap();
         for (shape, fits) in [
             (&[-1, 1, 8, 8][..], true),
-            (&[-1, -1, -1, 8, 8], true),
+            (&[-1, -1, -1, -1], true),
+            (&[-1, 1, 8, 4], false),
+            (&[-1, -1, -1, 8, 8], false),
             (&[-1, 0, 8, 8], false),
             (&[-1, 8, 8], false),
         ] {
