@@ -482,6 +482,8 @@ def main():
     segmentation_3d("volume_sagittal", "sagittal_resampled", "none", one, flips=["vertical"])
     segmentation_3d("volume_coronal", "coronal_to_axial", "sigmoid", one)
     segmentation_3d("volume_oblique", "oblique_ras", "sigmoid", one)
+    segmentation_3d("volume_cropped_and_padded", "crop_and_pad", "sigmoid", one, flips=["horizontal"])
+    segmentation_3d("volume_cropped", "crop_odd", "sigmoid", one)
 
     text = json.dumps({"cases": CASES}, separators=(",", ":"), default=float)
     (OUT / "manifest.json").write_text(text.replace('{"name":"', '\n{"name":"') + "\n")
