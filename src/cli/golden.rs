@@ -16,7 +16,7 @@ use crate::features::{self, Heard};
 use crate::findings::{self, Finding, Sample};
 use crate::inference::Turn;
 use crate::model::manifest::{ModelOutput, Priority};
-use crate::model::{InputSpec, Tensor};
+use crate::model::{InputSpec, Placement, Tensor};
 use crate::pipeline::Served;
 use crate::pixel;
 
@@ -96,20 +96,25 @@ pub(super) async fn run(served: &Served, case: &Path) -> Result<f64> {
 /// What the model's own graphs make of the files of a case.
 async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<Vec<Finding>> {
     let manifest = &served.package.manifest;
-    let alone = |tensors: Vec<Tensor>| tensors.into_iter().map(|tensor| vec![tensor]).collect();
-    let tensors: Vec<Vec<Tensor>> = if manifest.input.len() > 1 {
-        vec![roles::sample(manifest, files)?]
+    let alone = |inputs: Vec<(Tensor, Option<Placement>)>| {
+        let alone = |(tensor, placement)| (vec![tensor], placement);
+        inputs.into_iter().map(alone).collect()
+    };
+    let inputs: Vec<(Vec<Tensor>, Option<Placement>)> = if manifest.input.len() > 1 {
+        vec![(roles::sample(manifest, files)?, None)]
     } else {
         alone(match manifest.input().map_err(anyhow::Error::msg)?.1 {
-            InputSpec::Features(wanted) => vec![features::row(files, &wanted, heard)?],
+            InputSpec::Features(wanted) => vec![(features::row(files, &wanted, heard)?, None)],
             InputSpec::Volume(spec) => roles::volumes(&files.iter().collect::<Vec<_>>(), &spec)?,
             InputSpec::Image(spec) => files
                 .iter()
                 .map(|file| {
                     let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
-                    pixel::prepare(&frames, 0, &spec)
+                    let placement = pixel::placement(&frames, 0, &spec);
+                    let tensor = pixel::prepare(&frames, 0, &spec)?;
+                    Ok((tensor, Some(Placement::Image(placement))))
                 })
-                .collect::<Result<Vec<_>, _>>()?,
+                .collect::<Result<Vec<_>>>()?,
         })
     };
     let mut samples = Vec::new();
@@ -118,14 +123,14 @@ async fn ask_all(served: &Served, files: &[DicomFile], heard: &Heard) -> Result<
         modality: String::new(),
         study: 0,
     });
-    for tensors in tensors {
+    for (tensors, placement) in inputs {
         let engine = served.engines.first().context("the model has no graph")?;
         let slot = engine.slot(&turn).await?;
         let asked = ask(&served.engines, manifest, &turn, slot, tensors).await?;
         samples.push(Sample {
             answers: asked.said,
             location: None,
-            placement: None,
+            placement,
         });
     }
     Ok(findings::read(manifest, &samples)?.findings)

@@ -4,8 +4,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use dicom::dictionary_std::tags;
 
 use crate::dicom::dataset::DicomFile;
+use crate::dicom::uid::SopInstanceUid;
 use crate::model::selection::{Candidate, Instance, Known, judge, select};
-use crate::model::{InputSpec, Manifest, Tensor, VolumeSpec};
+use crate::model::{InputSpec, Manifest, Placement, Tensor, VolumeSpec};
 use crate::pixel;
 use crate::volume;
 
@@ -45,7 +46,7 @@ pub(super) fn sample(manifest: &Manifest, files: &[DicomFile]) -> Result<Vec<Ten
             InputSpec::Volume(spec) => {
                 let mut volumes = volumes(files, spec)?;
                 ensure!(volumes.len() == 1, "{} volumes", volumes.len());
-                volumes.pop().context("no volume")?
+                volumes.pop().context("no volume")?.0
             }
             InputSpec::Features(_) => bail!("features cannot be one of several inputs"),
         });
@@ -54,12 +55,15 @@ pub(super) fn sample(manifest: &Manifest, files: &[DicomFile]) -> Result<Vec<Ten
 }
 
 /// The volumes of one series.
-pub(super) fn volumes(files: &[&DicomFile], spec: &VolumeSpec) -> Result<Vec<Tensor>> {
+pub(super) fn volumes(
+    files: &[&DicomFile],
+    spec: &VolumeSpec,
+) -> Result<Vec<(Tensor, Option<Placement>)>> {
     let mut planes = Vec::new();
     for (index, file) in files.iter().enumerate() {
         planes.extend(volume::slices(file, index)?);
     }
-    let mut tensors = Vec::new();
+    let mut inputs = Vec::new();
     for volume in volume::arrange(planes, spec)? {
         let mut grids = Vec::new();
         for (file, frame) in volume.planes() {
@@ -67,7 +71,13 @@ pub(super) fn volumes(files: &[&DicomFile], spec: &VolumeSpec) -> Result<Vec<Ten
             let frames = pixel::Frames::open(file, &pixel::Limits::default())?;
             grids.push(volume::plane(&frames, *frame, volume.plane())?);
         }
-        tensors.push(volume.assemble(grids)?);
+        let placement = volume.placement(|file, frame| {
+            let image = files.get(file)?.data_set().uid(tags::SOP_INSTANCE_UID)?;
+            let image = SopInstanceUid::parse(&image).ok()?;
+            Some((image, u32::try_from(frame + 1).ok()))
+        });
+        let placement = placement.map(|placement| Placement::Volume(Box::new(placement)));
+        inputs.push((volume.assemble(grids)?, placement));
     }
-    Ok(tensors)
+    Ok(inputs)
 }

@@ -14,7 +14,7 @@ use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
 use crate::pixel::prepare::prepare_with_statistics;
 use crate::pixel::render::{Grid, render};
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples};
+use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, placement};
 use crate::volume::plane_with_statistics;
 
 /// An instance with more frames stays open this long for the next one.
@@ -159,13 +159,14 @@ fn answer(
     request: &Request,
     transfer_syntax: &str,
 ) -> Result<(Reply, Samples), Refusal> {
-    let mut seen = None;
+    let (mut seen, mut place) = (None, None);
     let (shape, photometric, values) = match &request.job {
         Job::Ping => (vec![0], "", Samples::U8(Vec::new())),
         Job::Tensor(spec) => {
             let (tensor, statistics) = prepare_with_statistics(frames, request.frame, spec)?;
             let Tensor { shape, data } = tensor;
             seen = Some(statistics);
+            place = Some(placement(frames, request.frame, spec));
             (shape, "", samples(data)?)
         }
         Job::Plane(spec) => {
@@ -187,7 +188,7 @@ fn answer(
     };
     let reply = Reply::Done {
         facts: Facts {
-            placement: None,
+            placement: place,
             statistics: seen,
             frames: frames.count(),
             transfer_syntax: transfer_syntax.to_owned(),

@@ -6,10 +6,10 @@
 
 use serde::Serialize;
 
-use super::{Finding, Location, Outcome};
+use super::{Area, Finding, Location, Outcome};
 use crate::clock::Timestamp;
 use crate::model::Manifest;
-use crate::model::manifest::Priority;
+use crate::model::manifest::{Code, Priority};
 
 /// CloudEvents `type`.
 pub const EVENT_TYPE: &str = "org.pacsgateway.inference.v1";
@@ -21,8 +21,10 @@ pub const CONTENT_TYPE: &str = "application/cloudevents+json; charset=utf-8";
 pub const PREPROCESSING_VERSION: &str = "1";
 /// SOP Instance UIDs are listed up to this many, then counted.
 const MAX_LISTED: usize = 100;
-/// Findings are listed up to this many; a message stays below 64 KiB.
+/// Findings are listed up to this many.
 const MAX_FINDINGS: usize = 50;
+/// Bytes of the listed findings together, so that the message stays below 64 KiB.
+const MAX_FINDINGS_BYTES: usize = 44 << 10;
 
 /// What is said about the study.
 #[derive(Debug, Clone)]
@@ -108,11 +110,12 @@ pub fn encode(
 ) -> serde_json::Result<Vec<u8>> {
     let listed = result.inputs.len() <= MAX_LISTED;
     let mut quality = study.quality.clone();
-    let findings = result.outcome.findings();
-    if findings.len() > MAX_FINDINGS {
+    let all = result.outcome.findings();
+    let findings = listed_findings(all)?;
+    if findings.len() < all.len() {
         quality.push(Remark {
             code: "findings-truncated",
-            text: format!("{} of {} findings are listed", MAX_FINDINGS, findings.len()),
+            text: format!("{} of {} findings are listed", findings.len(), all.len()),
         });
     }
     serde_json::to_vec(&Envelope {
@@ -161,11 +164,7 @@ pub fn encode(
                 onnxruntime: &runtime.onnxruntime,
                 gateway: env!("CARGO_PKG_VERSION"),
             },
-            findings: findings
-                .iter()
-                .take(MAX_FINDINGS)
-                .map(FindingOut::from)
-                .collect(),
+            findings,
             inputs: Inputs {
                 instance_set_digest: &study.instance_set_digest,
                 count: result.inputs.len(),
@@ -185,6 +184,19 @@ pub fn encode(
             },
         },
     })
+}
+
+/// As many of the first findings as a message has room for, at least one.
+fn listed_findings(findings: &[Finding]) -> serde_json::Result<Vec<FindingOut<'_>>> {
+    let (mut listed, mut bytes) = (Vec::new(), 0);
+    for finding in findings.iter().take(MAX_FINDINGS).map(FindingOut::from) {
+        bytes += serde_json::to_vec(&finding)?.len() + 1;
+        if bytes > MAX_FINDINGS_BYTES && !listed.is_empty() {
+            break;
+        }
+        listed.push(finding);
+    }
+    Ok(listed)
 }
 
 #[derive(Serialize)]
@@ -286,6 +298,23 @@ struct FindingOut<'a> {
     priority: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<LocationOut<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    measurements: Vec<MeasurementOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ArtefactOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct MeasurementOut<'a> {
+    code: CodeOut<'a>,
+    value: f64,
+    unit: &'a str,
+}
+
+#[derive(Serialize)]
+struct ArtefactOut<'a> {
+    kind: &'static str,
+    reference: &'a str,
 }
 
 #[derive(Serialize)]
@@ -304,6 +333,10 @@ struct LocationOut<'a> {
     sop_instance_uid: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     frame: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    coordinates: Option<[f64; 4]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reference: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -330,11 +363,7 @@ struct Timing {
 impl<'a> From<&'a Finding> for FindingOut<'a> {
     fn from(finding: &'a Finding) -> Self {
         Self {
-            code: CodeOut {
-                scheme: &finding.code.scheme,
-                value: &finding.code.value,
-                meaning: &finding.code.meaning,
-            },
+            code: CodeOut::from(&finding.code),
             label: &finding.label,
             probability: finding.probability,
             threshold: finding.threshold,
@@ -346,21 +375,141 @@ impl<'a> From<&'a Finding> for FindingOut<'a> {
             }
             .as_str(),
             location: finding.location.as_ref().map(LocationOut::from),
+            measurements: finding
+                .measurements
+                .iter()
+                .map(|measurement| MeasurementOut {
+                    code: CodeOut::from(&measurement.code),
+                    value: measurement.value,
+                    unit: &measurement.unit,
+                })
+                .collect(),
+            explanation: finding.explanation.as_ref().map(|artefact| ArtefactOut {
+                kind: artefact.kind,
+                reference: &artefact.reference,
+            }),
+        }
+    }
+}
+
+impl<'a> From<&'a Code> for CodeOut<'a> {
+    fn from(code: &'a Code) -> Self {
+        Self {
+            scheme: &code.scheme,
+            value: &code.value,
+            meaning: &code.meaning,
         }
     }
 }
 
 impl<'a> From<&'a Location> for LocationOut<'a> {
     fn from(location: &'a Location) -> Self {
+        let (kind, coordinates, reference) = match &location.area {
+            Some(Area::Box(edges)) => ("box", Some(*edges), None),
+            Some(Area::Mask(mask)) => ("mask", None, Some(mask.reference.as_str())),
+            None if location.sop_instance.is_some() => ("image", None, None),
+            None => ("series", None, None),
+        };
         Self {
-            kind: if location.sop_instance.is_some() {
-                "image"
-            } else {
-                "series"
-            },
+            kind,
             series_instance_uid: location.series.as_ref().map(|uid| uid.as_str()),
             sop_instance_uid: location.sop_instance.as_ref().map(|uid| uid.as_str()),
             frame: location.frame,
+            coordinates,
+            reference,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
+    use crate::findings::{Artefact, Measurement};
+
+    fn code() -> Code {
+        Code {
+            scheme: "s".repeat(16),
+            value: "v".repeat(64),
+            // As long in JSON as anything that a manifest accepts gets.
+            meaning: "\u{1}".repeat(128),
+        }
+    }
+
+    /// As large as a finding can be.
+    fn large() -> Finding {
+        let uid = format!("2.{}", "9".repeat(62));
+        let artefact = |kind| Artefact {
+            kind,
+            reference: "r".repeat(300),
+        };
+        Finding {
+            label: "\u{1}".repeat(64),
+            code: code(),
+            probability: Some(1.0 / 3.0),
+            threshold: Some(2.0 / 3.0),
+            present: true,
+            priority: Priority::Urgent,
+            location: Some(Location {
+                series: Some(SeriesInstanceUid::parse(&uid).unwrap()),
+                sop_instance: Some(SopInstanceUid::parse(&uid).unwrap()),
+                frame: Some(u32::MAX),
+                area: Some(Area::Mask(artefact("mask"))),
+            }),
+            measurements: vec![
+                Measurement {
+                    code: code(),
+                    value: 1.0 / 3.0,
+                    unit: "mm2".to_owned(),
+                };
+                3
+            ],
+            explanation: Some(artefact("outlines")),
+        }
+    }
+
+    #[test]
+    fn findings_are_listed_as_far_as_the_message_has_room() {
+        let many = vec![large(); 60];
+        let listed = listed_findings(&many).unwrap();
+        let bytes = serde_json::to_vec(&listed).unwrap().len();
+        assert!(
+            listed.len() > 5 && bytes <= MAX_FINDINGS_BYTES + 1,
+            "{bytes}"
+        );
+        let plain = Finding {
+            measurements: Vec::new(),
+            explanation: None,
+            location: None,
+            label: "a".to_owned(),
+            code: Code {
+                meaning: "m".to_owned(),
+                ..code()
+            },
+            ..large()
+        };
+        assert_eq!(
+            listed_findings(&vec![plain; 60]).unwrap().len(),
+            MAX_FINDINGS
+        );
+        assert!(listed_findings(&[]).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_place_is_told_by_its_kind() {
+        let mut location = large().location.unwrap();
+        let told = |location: &Location| serde_json::to_value(LocationOut::from(location)).unwrap();
+        assert_eq!(told(&location)["kind"], "mask");
+        assert_eq!(told(&location)["reference"], "r".repeat(300));
+        location.area = Some(Area::Box([0.5, 1.0, 20.25, 31.0]));
+        assert_eq!(told(&location)["kind"], "box");
+        let edges = serde_json::json!([0.5, 1.0, 20.25, 31.0]);
+        assert_eq!(told(&location)["coordinates"], edges);
+        location.area = None;
+        assert_eq!(told(&location)["kind"], "image");
+        assert!(told(&location).get("coordinates").is_none());
+        location.sop_instance = None;
+        assert_eq!(told(&location)["kind"], "series");
     }
 }

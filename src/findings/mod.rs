@@ -2,12 +2,20 @@
 //!
 //! Pure: no files, no sockets, no clock. The wire types live in [`event`]; what is here is ours.
 
+pub mod activation;
 mod aggregate;
 pub mod classification;
+pub mod detection;
+pub mod diameter;
 pub mod ensemble;
 pub mod event;
 pub mod identity;
+pub mod mask;
+pub mod nifti;
+pub mod nms;
 mod regression;
+pub mod regrid;
+pub mod segmentation;
 
 use crate::dicom::uid::{SeriesInstanceUid, SopInstanceUid};
 use crate::model::manifest::{Code, Flip, OutputSpec, Priority};
@@ -23,6 +31,14 @@ pub struct Sample {
     pub location: Option<Location>,
     /// Where the input tensor lies in it; none for a row of features.
     pub placement: Option<Placement>,
+}
+
+impl Sample {
+    /// Memory that its answers take.
+    pub fn bytes(&self) -> usize {
+        let outputs = self.answers.iter().flat_map(|said| &said.outputs);
+        outputs.map(Tensor::bytes).sum()
+    }
 }
 
 /// What one graph said of one sample.
@@ -70,10 +86,11 @@ pub fn read(manifest: &Manifest, samples: &[Sample]) -> Result<Reading, Refusal>
             findings: regression::read(manifest, output, samples)?,
             drafts: Vec::new(),
         }),
-        other => Err(Refusal::new(
-            "model-manifest",
-            format!("{} is not supported yet", other.kind()),
-        )),
+        OutputSpec::Detection(output) => Ok(Reading {
+            findings: detection::read(output, samples)?,
+            drafts: Vec::new(),
+        }),
+        OutputSpec::Segmentation(output) => segmentation::read(output, samples),
     }
 }
 
@@ -179,6 +196,16 @@ pub struct Finding {
     pub explanation: Option<Artefact>,
 }
 
+impl Finding {
+    /// Notes where a file of it is kept: a mask is where it is, anything else says why.
+    pub fn keep(&mut self, artefact: Artefact) {
+        match (artefact.kind, &mut self.location) {
+            ("mask", Some(location)) => location.area = Some(Area::Mask(artefact)),
+            _ => self.explanation = Some(artefact),
+        }
+    }
+}
+
 /// A measured or predicted quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {
@@ -204,7 +231,8 @@ pub struct Artefact {
 pub struct Location {
     /// The series, if the object has one.
     pub series: Option<SeriesInstanceUid>,
-    /// The image; none when the finding is about a series.
+    /// The image; none when the finding is about a series. Of a region in a volume: where its diameter
+    /// is largest.
     pub sop_instance: Option<SopInstanceUid>,
     /// The frame, from 1, of a multi-frame image.
     pub frame: Option<u32>,

@@ -11,6 +11,6 @@ pub mod tensor;
 pub mod volume;
 
 pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
-pub use placement::{ImagePlacement, Placement};
+pub use placement::{ImagePlacement, Line, Placement, SourcePlane, VolumePlacement};
 pub use repository::{ModelError, ModelId, Package};
 pub use tensor::{Tensor, TensorData};

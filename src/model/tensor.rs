@@ -1,5 +1,7 @@
 //! The one type that pixel, inference and findings agree on.
 
+use std::borrow::Cow;
+
 use half::f16;
 
 /// A dense tensor in row-major order.
@@ -35,10 +37,25 @@ impl Tensor {
         self.len() == 0
     }
 
+    /// Memory that its values take.
+    pub fn bytes(&self) -> usize {
+        match &self.data {
+            TensorData::F32(values) => size_of_val(values.as_slice()),
+            TensorData::F16(values) => size_of_val(values.as_slice()),
+            TensorData::U8(values) => size_of_val(values.as_slice()),
+            TensorData::I64(values) => size_of_val(values.as_slice()),
+        }
+    }
+
     /// The values as `f32`, whatever they are stored as.
     pub fn to_f32(&self) -> Vec<f32> {
+        self.floats().into_owned()
+    }
+
+    /// As [`Self::to_f32`], borrowed where they are stored so.
+    pub fn floats(&self) -> Cow<'_, [f32]> {
         match &self.data {
-            TensorData::F32(values) => values.clone(),
+            TensorData::F32(values) => Cow::Borrowed(values),
             TensorData::F16(values) => values.iter().map(|value| value.to_f32()).collect(),
             TensorData::U8(values) => values.iter().map(|value| f32::from(*value)).collect(),
             // Labels are small; beyond 2²⁴ a label would lose its last digits.

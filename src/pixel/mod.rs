@@ -22,6 +22,7 @@ pub mod modality;
 pub mod prepare;
 pub mod render;
 pub mod resize;
+pub mod spacing;
 pub mod statistics;
 pub mod stored;
 pub mod transform;
@@ -29,7 +30,7 @@ pub mod voi;
 
 pub use frames::Frames;
 pub use layout::{Layout, Photometric};
-pub use prepare::prepare;
+pub use prepare::{placement, prepare};
 pub use statistics::Statistics;
 pub use stored::{Image, Samples, decode, decode_frame};
 

@@ -7,7 +7,8 @@ use half::f16;
 
 use super::render::{Grid, render_with_ends};
 use super::resize::{resize, resize_part};
-use super::{Frames, Limits, Refusal, Statistics};
+use super::{Frames, Limits, Refusal, Statistics, spacing};
+use crate::model::ImagePlacement;
 use crate::model::manifest::{DType, Fit, ImageSpec, Layout};
 use crate::model::tensor::{Tensor, TensorData};
 
@@ -75,10 +76,73 @@ fn luma(grid: &Grid) -> Grid {
     }
 }
 
+/// How an image is brought to the size of the input: resampled to `size`, of which the tensor shows
+/// what begins at `first`; below 0 it is padded. Rows, then columns.
+struct Fitting {
+    size: [usize; 2],
+    first: [isize; 2],
+}
+
+impl Fitting {
+    fn new(image: [usize; 2], spec: &ImageSpec) -> Self {
+        let tensor = [spec.rows, spec.columns];
+        let scale = [0, 1].map(|axis| tensor[axis] as f64 / image[axis] as f64);
+        match spec.fit {
+            Fit::Stretch => Self {
+                size: tensor,
+                first: [0, 0],
+            },
+            Fit::Letterbox => {
+                let scale = scale[0].min(scale[1]);
+                let size = [0, 1].map(|axis| {
+                    let size = (image[axis] as f64 * scale).round() as usize;
+                    size.clamp(1, tensor[axis])
+                });
+                Self {
+                    size,
+                    first: [0, 1].map(|axis| -(((tensor[axis] - size[axis]) / 2) as isize)),
+                }
+            }
+            Fit::Crop => {
+                // The shorter side fits exactly and the longer is truncated, as torchvision does it.
+                let scale = scale[0].max(scale[1]);
+                let size = [0, 1].map(|axis| {
+                    let size = (image[axis] as f64 * scale + 1e-9) as usize;
+                    size.max(tensor[axis])
+                });
+                Self {
+                    size,
+                    first: [0, 1].map(|axis| half_even(size[axis] - tensor[axis]) as isize),
+                }
+            }
+        }
+    }
+}
+
+/// Where the tensor that [`prepare`] makes of frame `frame` (from 0) lies in that frame. Every
+/// interpolation maps the whole image to the whole of what it is resampled to, edge to edge.
+pub fn placement(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> ImagePlacement {
+    let layout = frames.layout();
+    let image = [layout.rows, layout.columns];
+    let Fitting { size, first } = Fitting::new(image, spec);
+    let scale = [0, 1].map(|axis| image[axis] as f64 / size[axis] as f64);
+    ImagePlacement {
+        tensor: [spec.rows, spec.columns],
+        rows: layout.rows,
+        columns: layout.columns,
+        scale,
+        offset: [0, 1].map(|axis| first[axis] as f64 * scale[axis]),
+        spacing_mm: spacing::in_patient(frames.data_set(), frame),
+    }
+}
+
 /// Refuses images so long and thin that what resampling makes on its way would dwarf both the image
 /// and the tensor: one row of a hundred thousand columns, to fill a square.
 fn affordable(grid: &Grid, spec: &ImageSpec, limits: &Limits) -> Result<(), Refusal> {
-    let (by_rows, by_columns) = scales(grid, spec);
+    let (by_rows, by_columns) = (
+        spec.rows as f64 / grid.rows as f64,
+        spec.columns as f64 / grid.columns as f64,
+    );
     let (by_rows, by_columns) = match spec.fit {
         Fit::Stretch => (by_rows, by_columns),
         Fit::Letterbox => (by_rows.min(by_columns), by_rows.min(by_columns)),
@@ -102,40 +166,22 @@ fn affordable(grid: &Grid, spec: &ImageSpec, limits: &Limits) -> Result<(), Refu
     Ok(())
 }
 
-/// How much the rows and the columns must grow to be those of the input.
-fn scales(grid: &Grid, spec: &ImageSpec) -> (f64, f64) {
-    (
-        spec.rows as f64 / grid.rows as f64,
-        spec.columns as f64 / grid.columns as f64,
-    )
-}
-
 fn fit(grid: Grid, spec: &ImageSpec) -> Grid {
     let (rows, columns) = (spec.rows, spec.columns);
-    let (by_rows, by_columns) = scales(&grid, spec);
+    let Fitting { size, first } = Fitting::new([grid.rows, grid.columns], spec);
+    let [top, left] = first.map(isize::unsigned_abs);
     match spec.fit {
         Fit::Stretch => resize(grid, rows, columns, spec.interpolation),
         Fit::Letterbox => {
-            let scale = by_rows.min(by_columns);
-            let inner = |size: usize, limit: usize| {
-                ((size as f64 * scale).round() as usize).clamp(1, limit)
-            };
-            let (r, c) = (inner(grid.rows, rows), inner(grid.columns, columns));
-            let inside = resize(grid, r, c, spec.interpolation);
-            if (r, c) == (rows, columns) {
+            let inside = resize(grid, size[0], size[1], spec.interpolation);
+            if size == [rows, columns] {
                 return inside;
             }
-            place(&inside, rows, columns, spec.pad)
+            place(&inside, [rows, columns], [top, left], spec.pad)
         }
         Fit::Crop => {
-            // The shorter side fits exactly and the longer is truncated, as torchvision does it.
-            let scale = by_rows.max(by_columns);
-            let outer =
-                |size: usize, limit: usize| ((size as f64 * scale + 1e-9) as usize).max(limit);
-            let (r, c) = (outer(grid.rows, rows), outer(grid.columns, columns));
-            let (top, left) = (half_even(r - rows), half_even(c - columns));
             let part = (top..top + rows, left..left + columns);
-            resize_part(grid, (r, c), part, spec.interpolation)
+            resize_part(grid, (size[0], size[1]), part, spec.interpolation)
         }
     }
 }
@@ -145,11 +191,10 @@ fn half_even(n: usize) -> usize {
     (n as f64 / 2.0).round_ties_even() as usize
 }
 
-/// Puts `grid` into the middle of an area of `rows` × `columns`, which is `pad` elsewhere.
-fn place(grid: &Grid, rows: usize, columns: usize, pad: f32) -> Grid {
+/// Puts `grid` at `top`, `left` of an area of `rows` × `columns`, which is `pad` elsewhere.
+fn place(grid: &Grid, [rows, columns]: [usize; 2], [top, left]: [usize; 2], pad: f32) -> Grid {
     let channels = grid.channels;
-    let top = (rows - grid.rows) / 2;
-    let left = (columns - grid.columns) / 2 * channels;
+    let left = left * channels;
     let mut values = vec![pad; rows * columns * channels];
     let targets = values.chunks_exact_mut(columns * channels).skip(top);
     for (to, row) in targets.zip(grid.values.chunks_exact(grid.columns * channels)) {
@@ -265,6 +310,78 @@ mod tests {
         assert_eq!(out.values[..4], [-1.0; 4]);
         assert_eq!(out.values[4..12], [0., 1., 2., 3., 4., 5., 6., 7.]);
         assert_eq!(out.values[12..], [-1.0; 4]);
+    }
+
+    /// A ramp, resampled by a kernel that keeps ramps, has at every place of the tensor the value of
+    /// its place in the source.
+    #[test]
+    fn a_place_in_the_tensor_is_where_its_value_came_from() {
+        // The antialiasing kernel keeps a ramp but for the rounding of its width.
+        for (interpolation, tolerance) in [
+            (Interpolation::Linear, 0.01),
+            (Interpolation::BilinearAntialias, 0.15),
+        ] {
+            for (rows, columns, fitted) in [
+                (40, 30, Fit::Stretch),
+                (37, 80, Fit::Letterbox),
+                (80, 37, Fit::Letterbox),
+                (91, 44, Fit::Crop),
+                (33, 64, Fit::Crop),
+                (9, 21, Fit::Crop),
+                (9, 21, Fit::Letterbox),
+            ] {
+                for axis in [0, 1] {
+                    let mut image = grid(rows, columns);
+                    for (index, value) in image.values.iter_mut().enumerate() {
+                        *value = [index / columns, index % columns][axis] as f32 + 0.5;
+                    }
+                    let mut want = spec(fitted, 24, 16);
+                    want.interpolation = interpolation;
+                    let placement = placed(rows, columns, &want);
+                    let out = super::fit(image, &want);
+                    let mut compared = 0;
+                    for (index, value) in out.values.iter().enumerate() {
+                        let place = [index / 16, index % 16].map(|at| at as f64 + 0.5);
+                        let source = placement.source(place);
+                        let back = placement.tensor(source);
+                        assert!(back.iter().zip(place).all(|(b, p)| (b - p).abs() < 1e-9));
+                        // Away from borders, where values repeat and kernels are cut off.
+                        let size = [rows, columns][axis] as f64;
+                        let reach = placement.scale[axis].max(1.0) + 0.5;
+                        let inside = |a: usize, most: usize, reach: f64| {
+                            source[a] >= reach && source[a] <= most as f64 - reach
+                        };
+                        if !inside(0, rows, 0.0) || !inside(1, columns, 0.0) {
+                            assert!(*value == -1.0, "{fitted:?} {place:?}");
+                        } else if inside(axis, size as usize, reach) {
+                            let off = (f64::from(*value) - source[axis]).abs();
+                            assert!(
+                                off < tolerance,
+                                "{fitted:?} {interpolation:?} {place:?}: {off}"
+                            );
+                            compared += 1;
+                        }
+                    }
+                    assert!(compared > 50, "{fitted:?}: {compared}");
+                }
+            }
+        }
+    }
+
+    fn placed(rows: usize, columns: usize, spec: &ImageSpec) -> ImagePlacement {
+        let Fitting { size, first } = Fitting::new([rows, columns], spec);
+        let scale = [
+            rows as f64 / size[0] as f64,
+            columns as f64 / size[1] as f64,
+        ];
+        ImagePlacement {
+            tensor: [spec.rows, spec.columns],
+            rows,
+            columns,
+            scale,
+            offset: [first[0] as f64 * scale[0], first[1] as f64 * scale[1]],
+            spacing_mm: None,
+        }
     }
 
     #[test]

@@ -6,9 +6,10 @@ use super::orientation::{Axes, axes};
 use super::plane::PlaneSpec;
 use super::resample::{Axis, Tap, between};
 use super::stack::Stack;
+use crate::dicom::uid::SopInstanceUid;
 use crate::model::manifest::DType;
 use crate::model::volume::{VolumeFit, VolumeInterpolation};
-use crate::model::{Tensor, TensorData, VolumeSpec};
+use crate::model::{Line, SourcePlane, Tensor, TensorData, VolumePlacement, VolumeSpec};
 use crate::pixel::render::Grid;
 use crate::refusal::Refusal;
 
@@ -26,6 +27,10 @@ pub struct Volume {
     axes: Axes,
     /// Where in the tensor they begin, in the order planes, rows, columns.
     at: [usize; 3],
+    /// All of its planes, those that no value comes from as well.
+    stack: Stack,
+    /// Index in the tensor of each of them.
+    indices: Vec<f64>,
     spec: VolumeSpec,
 }
 
@@ -53,6 +58,14 @@ impl Volume {
         let resampled = table.spacing_mm.is_some() || table.fit == VolumeFit::Stretch;
         let offsets = resampled.then_some(stack.offsets.as_slice());
         let mut depth = along_normal(&normal, offsets, stack.distance, table.interpolation);
+        let last = stack.offsets.len().saturating_sub(1) as f64;
+        let indices = (0..stack.offsets.len()).map(|plane| {
+            let index = match offsets.and_then(|offsets| offsets.get(plane)) {
+                Some(offset) => offset / stack.distance,
+                None => plane as f64,
+            };
+            normal.index_of(index, last) + at_depth as f64
+        });
         // Only the planes that a value comes from are decoded.
         let mut used: Vec<usize> = depth
             .iter()
@@ -89,7 +102,50 @@ impl Volume {
             depth,
             axes,
             at: [at_depth, at_row, at_column],
+            indices: indices.collect(),
+            stack: stack.clone(),
             spec: spec.clone(),
+        })
+    }
+
+    /// Where the tensor lies in the planes; `image` names the image and the frame (from 1, of a
+    /// multi-frame image) of a plane's file and frame. None when it does not know one of them.
+    pub fn placement(
+        &self,
+        image: impl Fn(usize, usize) -> Option<(SopInstanceUid, Option<u32>)>,
+    ) -> Option<VolumePlacement> {
+        let Stack { geometry, line, .. } = self.stack;
+        let planes = self.stack.planes.iter().zip(&self.stack.offsets);
+        let planes = planes.zip(&self.indices).map(|((plane, offset), index)| {
+            let (sop_instance, frame) = image(plane.0, plane.1)?;
+            Some(SourcePlane {
+                sop_instance,
+                frame,
+                offset_mm: *offset,
+                index: *index,
+            })
+        });
+        let line_of = |axis: &Axis, at: usize| {
+            let last = axis.size.saturating_sub(1) as f64;
+            let begin = axis.index_of(0.0, last) + at as f64;
+            Line {
+                begin,
+                rate: axis.index_of(1.0, last) + at as f64 - begin,
+            }
+        };
+        Some(VolumePlacement {
+            tensor: self.spec.size,
+            target: self.axes.target,
+            planes: planes.collect::<Option<_>>()?,
+            rows: self.stack.rows,
+            columns: self.stack.columns,
+            by_row: line_of(&self.plane.rows, self.at[1]),
+            by_column: line_of(&self.plane.columns, self.at[2]),
+            position: geometry.position,
+            row: geometry.row,
+            column: geometry.column,
+            line,
+            spacing_mm: geometry.spacing,
         })
     }
 

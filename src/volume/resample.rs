@@ -99,6 +99,13 @@ impl Axis {
         Ok((axis, at))
     }
 
+    /// Where among the kept output indices the input index `index` falls, the last one being `last`:
+    /// the inverse of [`Self::indices`] and the flip.
+    pub(super) fn index_of(&self, index: f64, last: f64) -> f64 {
+        let index = if self.flip { last - index } else { index };
+        (index - self.offset) / self.step - self.first as f64
+    }
+
     /// The input indices of the kept output indices, before any flip.
     pub(super) fn indices(&self) -> impl Iterator<Item = f64> {
         (self.first..self.first.saturating_add(self.count))

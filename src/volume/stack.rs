@@ -30,6 +30,8 @@ pub struct Stack {
     pub distance: f64,
     /// Of the first plane.
     pub geometry: Geometry,
+    /// From the first plane's position to the last's, in millimetres.
+    pub line: Vector,
     /// Rows of each plane.
     pub rows: usize,
     /// Columns of each plane.
@@ -194,6 +196,7 @@ pub fn check(mut slices: Vec<Slice>, table: &VolumeTable) -> Result<Stack, Refus
         offsets,
         distance,
         geometry,
+        line,
         rows,
         columns,
     })

@@ -12,6 +12,7 @@ mod input;
 mod numbers;
 mod output;
 mod serving;
+mod shapes;
 mod ucum;
 
 use std::collections::BTreeMap;
@@ -214,7 +215,11 @@ impl Manifest {
             },
             several => input::check_roles(several, &self.input, level)?,
         }
-        self.output.validate()
+        self.output.validate()?;
+        match inputs.first() {
+            Some(first) => self.validate_shapes(&first.spec),
+            None => Ok(()),
+        }
     }
 }
 

@@ -136,7 +136,8 @@ pub struct Detection {
     pub coordinates: Coordinates,
     /// Boxes of one label that overlap are thinned out; without it the graph has done so.
     pub nms: Option<Nms>,
-    /// Boxes reported per image, the most probable first.
+    /// Boxes reported per image, the most probable first; the most probable one of each label is
+    /// always among them.
     pub max_boxes: usize,
     /// What is reported.
     pub labels: Vec<Label>,
@@ -259,7 +260,8 @@ impl OutputSpec {
         match self {
             Self::Classification(output) => output.fits(tensor, shape),
             Self::Regression(output) => output.fits(tensor, shape),
-            Self::Detection(_) | Self::Segmentation(_) => Ok(()),
+            Self::Detection(output) => output.fits(tensor, shape),
+            Self::Segmentation(output) => output.fits(tensor, shape),
         }
     }
 

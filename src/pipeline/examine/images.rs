@@ -181,7 +181,10 @@ fn note(
         Ok(seen) => {
             run.queued = run.queued.max(seen.queued);
             run.inferred = run.inferred.max(seen.inferred);
-            instance.samples.insert(frame, seen.sample);
+            match run.hold(&seen.sample) {
+                Ok(()) => drop(instance.samples.insert(frame, seen.sample)),
+                Err(refusal) => drop(instance.refusal.get_or_insert(refusal)),
+            }
         }
     }
 }

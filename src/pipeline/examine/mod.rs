@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use dicom::dictionary_std::tags;
-use tokio::task::spawn_blocking;
+use tokio::task::{block_in_place, spawn_blocking};
 
 use super::{Pipeline, Served};
 use crate::answers::ask;
@@ -32,6 +32,9 @@ use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
 use order::{Earlier, in_order};
+
+/// Most bytes of one model's answers about one study.
+const MAX_ANSWERS_BYTES: usize = 2 << 30;
 
 /// What became of a study.
 pub(super) struct Examined {
@@ -63,6 +66,8 @@ pub(super) struct Run {
     pub remarks: Vec<Remark>,
     /// Statistics over the values of each sample, before they were resampled.
     pub statistics: Vec<Statistics>,
+    /// Memory of the answers that wait for the study to be read.
+    held: usize,
 }
 
 /// The way of one instance.
@@ -93,7 +98,21 @@ impl Run {
             inferred: Duration::ZERO,
             remarks: Vec::new(),
             statistics: Vec::new(),
+            held: 0,
         }
+    }
+
+    /// Counts the answers of a sample that is kept until the study is read: those of a segmenter are
+    /// as large as what it looks at.
+    fn hold(&mut self, sample: &Sample) -> Result<(), Refusal> {
+        self.held = self.held.saturating_add(sample.bytes());
+        if self.held <= MAX_ANSWERS_BYTES {
+            return Ok(());
+        }
+        Err(Refusal::new(
+            "too-large",
+            format!("the model's answers need more than {MAX_ANSWERS_BYTES} bytes"),
+        ))
     }
 }
 
@@ -217,7 +236,9 @@ fn conclude(served: &Served, samples: &[Sample], refusals: Vec<Refusal>) -> Outc
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
         return refused.next().unwrap_or_else(|| Outcome::Failed(nothing()));
     }
-    let findings = findings::read(manifest, samples).map(|reading| reading.findings);
+    // Regions of a volume take seconds.
+    let reading = block_in_place(|| findings::read(manifest, samples));
+    let findings = reading.map(|reading| reading.findings);
     match (findings.map(Outcome::of), refused.next()) {
         (Err(refusal), _) if refusal.code == "too-few-instances" => Outcome::Skipped(refusal),
         (Err(refusal), _) => Outcome::Failed(refusal),

@@ -66,13 +66,11 @@ async fn sample(
     for (input, entries) in inputs.iter().zip(roles) {
         planned.push(match input {
             InputSpec::Volume(spec) => {
-                let mut volumes = volumes::plan(case, spec, entries, run, traces).await?;
+                let (series, mut volumes) = volumes::plan(case, spec, entries, run, traces).await?;
                 let one = volumes.pop().filter(|_| volumes.is_empty());
-                Some(
-                    one.ok_or_else(|| {
-                        No::Failed(Refusal::new("internal-error", "not one volume"))
-                    })?,
-                )
+                let one = one
+                    .ok_or_else(|| No::Failed(Refusal::new("internal-error", "not one volume")))?;
+                Some((series, one))
             }
             _ => None,
         });
@@ -104,15 +102,15 @@ async fn sample(
                     placement: facts.placement.map(Placement::Image),
                 }
             }
-            (_, Some(volume)) => {
-                let made = volumes::assemble(case, volume, entries, run, traces)
+            (_, Some((series, volume))) => {
+                let made = volumes::assemble(case, volume, &series, run, traces)
                     .await
                     .map_err(No::Failed)?;
                 Part {
                     tensor: made.tensor,
                     location: made.location,
                     statistics: made.statistics,
-                    placement: None,
+                    placement: made.placement,
                 }
             }
             // Manifests are validated at load.

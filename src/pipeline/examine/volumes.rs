@@ -15,7 +15,7 @@ use super::{Case, Run, Trace, candidates, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::{Tensor, VolumeSpec};
+use crate::model::{Placement, Tensor, VolumeSpec};
 use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -27,6 +27,13 @@ pub(super) enum No {
     Outside(Refusal),
     /// It should have worked.
     Failed(Refusal),
+}
+
+/// A series in front of the model.
+pub(super) struct Series {
+    entries: Vec<Arc<Entry>>,
+    /// Whether each of them has several frames.
+    multi_frame: Vec<bool>,
 }
 
 pub(super) async fn run(
@@ -49,11 +56,11 @@ pub(super) async fn run(
     let (mut samples, mut outside, mut failed) = (Vec::new(), Vec::new(), Vec::new());
     for entries in by_series.into_values() {
         let no = match plan(case, spec, &entries, &mut run, traces).await {
-            Ok(volumes) => {
+            Ok((series, volumes)) => {
                 look(
                     case,
                     volumes,
-                    &entries,
+                    &series,
                     &mut run,
                     &mut flags,
                     traces,
@@ -90,14 +97,20 @@ pub(super) async fn plan(
     entries: &[Arc<Entry>],
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
-) -> Result<Vec<Volume>, No> {
+) -> Result<(Series, Vec<Volume>), No> {
     let (mut planes, mut unreadable) = (Vec::new(), None);
+    let mut multi_frame = vec![false; entries.len()];
     for (index, header) in headers(case, entries).await.into_iter().enumerate() {
         match header {
-            Ok(slices) => planes.extend(slices.into_iter().map(|slice| Slice {
-                file: index,
-                ..slice
-            })),
+            Ok(slices) => {
+                if let Some(several) = multi_frame.get_mut(index) {
+                    *several = slices.len() > 1;
+                }
+                planes.extend(slices.into_iter().map(|slice| Slice {
+                    file: index,
+                    ..slice
+                }));
+            }
             Err(refusal) => {
                 run.refused += 1;
                 if let Some(entry) = entries.get(index) {
@@ -114,7 +127,7 @@ pub(super) async fn plan(
             false => No::Failed(refusal),
         });
     }
-    arrange(planes, spec).map_err(|refusal| {
+    let volumes = arrange(planes, spec).map_err(|refusal| {
         for entry in entries {
             traces.entry(entry.id).or_default().refusal = Some(refusal.code);
         }
@@ -122,7 +135,12 @@ pub(super) async fn plan(
             "too-large" => No::Failed(refusal),
             _ => No::Outside(refusal),
         }
-    })
+    })?;
+    let series = Series {
+        entries: entries.to_vec(),
+        multi_frame,
+    };
+    Ok((series, volumes))
 }
 
 /// The header of every instance as slices.
@@ -139,7 +157,7 @@ async fn headers(case: &Case, entries: &[Arc<Entry>]) -> Vec<Result<Vec<Slice>, 
 async fn look(
     case: &Case,
     volumes: Vec<Volume>,
-    entries: &[Arc<Entry>],
+    series: &Series,
     run: &mut Run,
     flags: &mut Flags,
     traces: &mut BTreeMap<EntryId, Trace>,
@@ -156,7 +174,7 @@ async fn look(
                 continue;
             }
         };
-        let made = match assemble(case, volume, entries, run, traces).await {
+        let made = match assemble(case, volume, series, run, traces).await {
             Ok(made) => made,
             Err(refusal) => {
                 no = Some(No::Failed(refusal));
@@ -183,11 +201,15 @@ async fn look(
                 for entry in &made.entries {
                     traces.entry(entry.id).or_default().inferred_at = now;
                 }
-                samples.push(Sample {
+                let sample = Sample {
                     answers,
-                    placement: None,
+                    placement: made.placement,
                     location: Some(made.location),
-                });
+                };
+                match run.hold(&sample) {
+                    Ok(()) => samples.push(sample),
+                    Err(refusal) => no = Some(No::Failed(refusal)),
+                }
             }
             Err(refusal) => no = Some(No::Failed(refusal)),
         }
@@ -199,6 +221,7 @@ async fn look(
 pub(super) struct Made {
     pub tensor: Tensor,
     pub location: Location,
+    pub placement: Option<Placement>,
     /// Over its planes, before they were resampled.
     pub statistics: Option<Statistics>,
     /// The instances of its planes.
@@ -209,7 +232,7 @@ pub(super) struct Made {
 pub(super) async fn assemble(
     case: &Case,
     volume: Volume,
-    entries: &[Arc<Entry>],
+    of: &Series,
     run: &mut Run,
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Result<Made, Refusal> {
@@ -218,7 +241,7 @@ pub(super) async fn assemble(
     let planned: Vec<Arc<Entry>> = volume
         .planes()
         .iter()
-        .map(|(file, _)| entries.get(*file).cloned().ok_or_else(missing))
+        .map(|(file, _)| of.entries.get(*file).cloned().ok_or_else(missing))
         .collect::<Result<_, _>>()?;
     let work = planned
         .iter()
@@ -259,12 +282,18 @@ pub(super) async fn assemble(
         return Err(refusal);
     }
     let series = planned.first().and_then(|entry| entry.series.clone());
+    let placement = volume.placement(|file, frame| {
+        let frame = u32::try_from(frame + 1).unwrap_or(u32::MAX);
+        let image = of.entries.get(file)?.arrival.sop_instance.clone();
+        Some((image, of.multi_frame.get(file)?.then_some(frame)))
+    });
     let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
     run.decoded += took;
     Ok(Made {
         tensor,
         statistics,
         entries: planned,
+        placement: placement.map(|placement| Placement::Volume(Box::new(placement))),
         location: Location {
             series,
             sop_instance: None,
