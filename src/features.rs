@@ -20,7 +20,8 @@ const MAX_DEPTH: usize = 32;
 /// What other models said of the study; a model that did not answer is not in it.
 pub type Heard = BTreeMap<ModelOutput, f64>;
 
-/// One row of features from the files of a study. An attribute comes from the first file that has it.
+/// One row of features from the files of a study, in whatever order they are. Files that have an
+/// attribute have to agree on it.
 ///
 /// # Errors
 /// `feature-missing`, `feature-ambiguous` and `feature-invalid`, each naming the feature;
@@ -42,8 +43,10 @@ pub fn row(files: &[DicomFile], features: &[Feature], heard: &Heard) -> Result<T
         let mut found = None;
         for file in files {
             let value = find(file, feature)?;
-            // Two measurements of one name: which one the model should see is not ours to guess.
-            if value.is_some() && feature.sr.is_some() && found.is_some() {
+            // Two measurements of one name, or an attribute that changes from image to image: which
+            // one the model should see is not ours to guess.
+            let again = value.is_some() && found.is_some();
+            if again && (feature.sr.is_some() || value != found) {
                 return Err(ambiguous(feature));
             }
             found = found.or(value);
@@ -250,6 +253,23 @@ mod tests {
         let keyword = StandardDataDictionary.by_tag(dicom::core::Tag(0x0018, 0x9304));
         let path = format!("attribute = \"{}.KVP\"", keyword.unwrap().alias());
         assert_eq!(value(&path, &Heard::new()), Ok(vec![120.0]));
+    }
+
+    #[test]
+    fn images_have_to_agree_on_an_attribute() {
+        let rows = |count: u16| {
+            file(&[
+                element(0x0008_0016, "UI", b"1.2.840.10008.5.1.4.1.1.2\0"),
+                element(0x0008_0060, "CS", b"CT"),
+                element(0x0028_0010, "US", &count.to_le_bytes()),
+            ])
+        };
+        let check = |files: &[DicomFile]| {
+            let row = row(files, &[feature("attribute = \"Rows\"")], &Heard::new());
+            row.map(|row| row.to_f32()).map_err(|refusal| refusal.code)
+        };
+        assert_eq!(check(&[rows(64), rows(64)]), Ok(vec![64.0]));
+        assert_eq!(check(&[rows(64), rows(32)]), Err("feature-ambiguous"));
     }
 
     #[test]
