@@ -69,7 +69,7 @@ impl App {
             let manifest = &served.package.manifest;
             let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
             metrics.model_info.with_label_values(&labels).set(1);
-            served.engine.report_to(&metrics, &manifest.name);
+            served.engine.report_to(&metrics);
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }
         let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));

@@ -57,6 +57,10 @@ impl Session {
     pub fn serve(mut self) {
         while let Some(batch) = self.queue.next_batch() {
             self.run(batch);
+            // At once, so that the next study does not wait for it.
+            if self.worker.is_none() && !self.queue.is_fenced() {
+                self.worker = self.start().ok();
+            }
         }
     }
 
