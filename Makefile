@@ -36,6 +36,7 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	.deps/venv/bin/python benches/run.py $(TARGET)/release/pacs-gateway
 	.deps/bench-venv/bin/python benches/codecs.py
 	cargo bench --quiet --bench prepare
+	cargo bench --quiet --bench engine -- models
 
 setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK and the tests' Python packages
 	scripts/setup.sh test
