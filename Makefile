@@ -37,6 +37,7 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	.deps/bench-venv/bin/python benches/models.py $(TARGET)/release/pacs-gateway
 	.deps/bench-venv/bin/python benches/codecs.py
 	cargo bench --quiet --bench prepare
+	cargo bench --quiet --bench engine -- models
 
 setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK and the tests' Python packages
 	scripts/setup.sh test

@@ -71,7 +71,7 @@ impl App {
             let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
             metrics.model_info.with_label_values(&labels).set(1);
             for engine in &served.engines {
-                engine.report_to(&metrics, &manifest.name);
+                engine.report_to(&metrics);
             }
             tracing::info!(model = %served.package.id(), provider, "model is being served");
         }

@@ -139,7 +139,7 @@ impl Engine {
         first.warm_up(&plan, &contract, &limits).map_err(refuse)?;
         let Allowed { sessions, .. } = allowed;
         let places = Gate::new(2 * limits.max_batch * sessions);
-        let queue = Arc::new(Queue::new(limits, places, config));
+        let queue = Arc::new(Queue::new(&manifest.name, limits, places, config));
         let (version, inputs) = (graph.version.as_str().into(), inputs(&contract));
         let model = Arc::new(super::session::Model {
             plan,
@@ -170,9 +170,9 @@ impl Engine {
         })
     }
 
-    /// From now on deaths are counted there, under this name. The first call decides.
-    pub fn report_to(&self, metrics: &Arc<Metrics>, model: &str) {
-        self.queue.report_to(Arc::clone(metrics), model);
+    /// From now on deaths and fences are counted there. The first call decides.
+    pub fn report_to(&self, metrics: &Arc<Metrics>) {
+        self.queue.report_to(Arc::clone(metrics));
     }
 
     /// Waits for room in the queue, in turn. Take it before preparing the sample.

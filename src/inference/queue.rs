@@ -42,7 +42,9 @@ pub(super) struct Queue {
     wake: Condvar,
     places: Arc<Gate>,
     limits: Limits,
-    observer: OnceLock<(Arc<Metrics>, String)>,
+    /// Name of the model.
+    model: String,
+    metrics: OnceLock<Arc<Metrics>>,
 }
 
 struct State {
@@ -52,7 +54,7 @@ struct State {
 }
 
 impl Queue {
-    pub fn new(limits: Limits, places: Arc<Gate>, config: &Config) -> Self {
+    pub fn new(model: &str, limits: Limits, places: Arc<Gate>, config: &Config) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
@@ -62,7 +64,8 @@ impl Queue {
             wake: Condvar::new(),
             places,
             limits,
-            observer: OnceLock::new(),
+            model: model.to_owned(),
+            metrics: OnceLock::new(),
         }
     }
 
@@ -74,10 +77,13 @@ impl Queue {
         &self.places
     }
 
-    pub fn report_to(&self, metrics: Arc<Metrics>, model: &str) {
-        let gauge = metrics.model_fenced.with_label_values(&[model]);
-        gauge.set(i64::from(self.is_fenced()));
-        let _ = self.observer.set((metrics, model.to_owned()));
+    pub fn report_to(&self, metrics: Arc<Metrics>) {
+        metrics.model_fenced.with_label_values(&[&self.model]);
+        // Under the lock, so that a fence that goes up just now is counted once.
+        let state = self.lock();
+        if self.metrics.set(metrics).is_ok() && state.fence.is_up() {
+            self.count_fence(1);
+        }
     }
 
     pub fn is_fenced(&self) -> bool {
@@ -156,44 +162,42 @@ impl Queue {
 
     /// A run has answered.
     pub fn answered(&self) {
-        if self.lock().fence.answered() {
-            tracing::info!(model = self.model(), "a model is asked again");
-            self.show(false);
+        let mut state = self.lock();
+        if state.fence.answered() {
+            self.count_fence(-1);
+            drop(state);
+            tracing::info!(model = self.model, "a model is asked again");
         }
     }
 
     /// A process has died of a run, or did not start. Gives whether the fence is up.
     pub fn died(&self, reason: &str, text: &str) -> bool {
+        tracing::warn!(
+            model = self.model,
+            reason,
+            text,
+            "a model's process is gone; another takes its place"
+        );
+        if let Some(metrics) = self.metrics.get() {
+            let labels = [self.model.as_str(), reason];
+            let deaths = &metrics.inference_worker_deaths_total;
+            deaths.with_label_values(&labels).inc();
+        }
         let mut state = self.lock();
         let raised = state.fence.died(Instant::now());
         let up = state.fence.is_up();
         let mut refused = VecDeque::new();
         if raised {
+            self.count_fence(1);
             let waiting = std::mem::take(&mut state.waiting);
-            let (probes, others): (VecDeque<Sample>, VecDeque<Sample>) = waiting
-                .into_iter()
-                .partition(|sample| sample.slot.probe.is_some());
-            (state.waiting, refused) = (probes, others);
+            (state.waiting, refused) = waiting.into_iter().partition(Sample::is_probe);
         }
         drop(state);
-        tracing::warn!(
-            model = self.model(),
-            reason,
-            text,
-            "a model's process is gone; another takes its place"
-        );
-        if let Some((metrics, model)) = self.observer.get() {
-            metrics
-                .inference_worker_deaths_total
-                .with_label_values(&[model, reason])
-                .inc();
-        }
         if raised {
             tracing::error!(
-                model = self.model(),
+                model = self.model,
                 "a model is fenced: its processes keep failing"
             );
-            self.show(true);
         }
         for sample in refused {
             sample.answer(Err(InferenceError::Fenced));
@@ -201,19 +205,24 @@ impl Queue {
         up
     }
 
-    fn show(&self, fenced: bool) {
-        if let Some((metrics, model)) = self.observer.get() {
-            let gauge = metrics.model_fenced.with_label_values(&[model]);
-            gauge.set(i64::from(fenced));
+    /// Several engines may serve one model: the parts of an ensemble, a version and the next.
+    fn count_fence(&self, by: i64) {
+        if let Some(metrics) = self.metrics.get() {
+            let gauge = metrics.model_fenced.with_label_values(&[&self.model]);
+            gauge.add(by);
         }
-    }
-
-    fn model(&self) -> &str {
-        self.observer.get().map_or("", |(_, model)| model)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        if self.is_fenced() {
+            self.count_fence(-1);
+        }
     }
 }
 

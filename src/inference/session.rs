@@ -57,12 +57,16 @@ impl Session {
     pub fn serve(mut self) {
         while let Some(batch) = self.queue.next_batch() {
             self.run(batch);
+            // At once, so that the next study does not wait for it.
+            if self.worker.is_none() && !self.queue.is_fenced() {
+                self.worker = self.start().ok();
+            }
         }
     }
 
-    /// Answers a batch. One that ends its process is tried again sample by sample, so that only those
-    /// fail that do it again. Of a single sample only a crash is tried again: that may have been
-    /// somebody else's doing, while time and memory are the sample's own.
+    /// Answers a batch. One that fails is tried again sample by sample, so that only those fail that do
+    /// it again. Of a single sample only a crash is tried again: that may have been somebody else's
+    /// doing, while the rest is the sample's own.
     fn run(&mut self, batch: Vec<Sample>) {
         let again = match self.attempt(&batch) {
             Ok(answers) => {
@@ -73,7 +77,8 @@ impl Session {
             }
             Err(err) => match err {
                 InferenceError::Crashed(_) => Ok(()),
-                InferenceError::Timeout(_) | InferenceError::Memory(_) if batch.len() > 1 => Ok(()),
+                InferenceError::Fenced | InferenceError::Stopped => Err(err),
+                _ if batch.len() > 1 => Ok(()),
                 other => Err(other),
             },
         };

@@ -72,7 +72,7 @@ pub struct Metrics {
     pub inference_batch_size: HistogramVec,
     /// Processes of a model that ended in the middle of a run or did not start, by reason.
     pub inference_worker_deaths_total: IntCounterVec,
-    /// 1 while a model is fenced.
+    /// 1 while a model is fenced; of an ensemble, how many of its graphs are.
     pub model_fenced: IntGaugeVec,
     /// 1 for every model being served.
     pub model_info: IntGaugeVec,
