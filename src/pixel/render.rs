@@ -136,3 +136,28 @@ fn is_inverted(data_set: &DataSet, photometric: Photometric) -> bool {
     photometric == Photometric::Monochrome1
         || data_set.str(tags::PRESENTATION_LUT_SHAPE).as_deref() == Some("INVERSE")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_are_those_of_bits_stored() {
+        let layout = |bits_stored: u32, signed: bool| Layout {
+            rows: 1,
+            columns: 1,
+            samples: 1,
+            frames: 1,
+            bits_allocated: 16,
+            bits_stored,
+            high_bit: bits_stored - 1,
+            signed,
+            planar: false,
+            photometric: Photometric::Monochrome2,
+            kind: SampleKind::Integer,
+        };
+        assert_eq!(stored_ends(&layout(12, false)), [0.0, 4095.0]);
+        assert_eq!(stored_ends(&layout(16, true)), [-32768.0, 32767.0]);
+        assert_eq!(stored_ends(&layout(1, false)), [0.0, 1.0]);
+    }
+}

@@ -222,6 +222,53 @@ fn an_image_of_poor_quality_is_flagged_or_left_out() {
 }
 
 #[test]
+fn a_volume_is_flagged_as_a_whole_and_outside_with_one_of_its_planes() {
+    if !peers::available("dcmsend") {
+        return;
+    }
+    let fixture = repository().join("tests/fixtures/models/ct-volume");
+    let folder = tempfile::tempdir().unwrap();
+    copy_dir(&fixture, &folder.path().join("ct-volume"));
+    let manifest = folder.path().join("ct-volume/model.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let guards = "[[quality]]\nflag = 'constant'\nlimit = 1000\n\
+                  [[validated_for]]\nattribute = 'Manufacturer'\npresent = false\n[[input]]";
+    std::fs::write(&manifest, text.replacen("[[input]]", guards, 1)).unwrap();
+    let gateway = Gateway::start(&options(folder.path()));
+    let cases = golden::cases_below("tests/fixtures/models");
+    let find = |name: &str| cases.iter().find(|case| case.name == name).unwrap();
+    let case = find("axial-clear");
+    let data = looked_at(&gateway, case);
+    assert_eq!(data["outcome"], case.expected["outcome"], "{data}");
+    // numpy's std() over pydicom's pixels of all planes, rescaled: 472.8515520639155.
+    let text = remark(&data, "image-constant").unwrap();
+    assert_eq!(
+        text,
+        "1 of 1 samples: standard deviation 472.852, limit 1000"
+    );
+
+    // Another plane of the other study's series, from a named manufacturer.
+    let case = find("axial-superior-left");
+    let file = std::fs::read(&case.files[0]).unwrap();
+    let meta = 132 + 12 + u32::from_le_bytes(file[140..144].try_into().unwrap()) as usize;
+    let plane = Instance {
+        sop_class: "1.2.840.10008.5.1.4.1.1.2".to_owned(),
+        sop_instance: "2.25.4711".to_owned(),
+        transfer_syntax: "1.2.840.10008.1.2.1".to_owned(),
+        data_set: file[meta..].to_vec(),
+    };
+    let plane =
+        plane
+            .with((0x0008, 0x0018), b"UI", b"2.25.4711\0")
+            .with(MANUFACTURER, b"LO", b"Acme");
+    assert_eq!(RawPeer::send(gateway.dicom_port, "CT1", &[&plane]), [0]);
+    let data = looked_at(&gateway, case);
+    assert_eq!(data["outcome"], "skipped", "{data}");
+    assert_eq!(data["reason"]["code"], "outside-validation", "{data}");
+    assert_eq!(data["inputs"]["count"], case.files.len() + 1, "{data}");
+}
+
+#[test]
 fn a_site_has_models_and_operating_points_of_its_own() {
     let folder = models(&[("one", "", 0.0), ("two", "", 0.0)]);
     let options = options(folder.path())
