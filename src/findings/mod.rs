@@ -196,16 +196,6 @@ pub struct Finding {
     pub explanation: Option<Artefact>,
 }
 
-impl Finding {
-    /// Notes where a file of it is kept: a mask is where it is, anything else says why.
-    pub fn keep(&mut self, artefact: Artefact) {
-        match (artefact.kind, &mut self.location) {
-            ("mask", Some(location)) => location.area = Some(Area::Mask(artefact)),
-            _ => self.explanation = Some(artefact),
-        }
-    }
-}
-
 /// A measured or predicted quantity.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Measurement {

@@ -321,7 +321,6 @@ fn png(mask: &Mask) -> Result<Vec<u8>, png::EncodingError> {
 mod tests {
     use super::*;
     use crate::dicom::uid::SopInstanceUid;
-    use crate::findings::{Area, Artefact};
     use crate::model::manifest::Activation;
     use crate::model::{ImagePlacement, Line, SourcePlane, Tensor, TensorData};
 
@@ -464,20 +463,5 @@ mod tests {
         };
         assert_eq!((pixels.value, pixels.unit.as_str()), (2.0, "{pixels}"));
         assert!((reading.findings[1].probability.unwrap() - 0.6).abs() < 1e-6);
-    }
-
-    #[test]
-    fn a_kept_mask_is_where_the_region_is() {
-        let sample = volume(&[0.9, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        let mut finding = read(&region(None), &[sample]).unwrap().findings.remove(0);
-        let artefact = |kind| Artefact {
-            kind,
-            reference: "somewhere".to_owned(),
-        };
-        finding.keep(artefact("mask"));
-        finding.keep(artefact("outlines"));
-        let area = finding.location.unwrap().area;
-        assert_eq!(area, Some(Area::Mask(artefact("mask"))));
-        assert_eq!(finding.explanation, Some(artefact("outlines")));
     }
 }
