@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Store;
 use crate::broker::Publisher;
 use crate::config::Config;
 use crate::decoder::Decoders;
@@ -80,6 +81,11 @@ impl App {
             .await?
             .context("spool.dir")?;
         report(&recovered, &metrics);
+        let (kept, beside) = (config.artefacts.clone(), config.spool.dir.clone());
+        let artefacts = spawn_blocking(move || Store::open(kept, &beside))
+            .await?
+            .context("artefacts.dir")?;
+        let artefacts = Arc::new(artefacts);
         let path = config.spool.dir.join("state.db");
         let schema = [Ledger::schema(), Outbox::schema()].concat();
         let database = spawn_blocking(move || Database::open(&path, &schema))
@@ -110,6 +116,7 @@ impl App {
             models,
             study: config.study.clone(),
             message: config.message.clone(),
+            artefacts: Arc::clone(&artefacts),
             decoding: Arc::new(Semaphore::new(decoders.count())),
             decoders,
             runtime: RuntimeFacts {
@@ -132,6 +139,7 @@ impl App {
             },
             housekeeper: Housekeeper {
                 spool,
+                artefacts,
                 spool_retention: config.spool.retention.get(),
                 ledger,
                 config: config.ledger.clone(),
@@ -260,6 +268,7 @@ impl App {
         });
         Api {
             spool: self.pipeline.spool.clone(),
+            artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),

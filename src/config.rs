@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use crate::pipeline::MessageConfig;
 use crate::units::HumanDuration;
-use crate::{broker, decoder, http, inference, maintenance, scp, spool, study, telemetry};
+use crate::{
+    artefact, broker, decoder, http, inference, maintenance, scp, spool, study, telemetry,
+};
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
 pub const ENVIRONMENT_PREFIX: &str = "PACS_GATEWAY__";
@@ -38,6 +40,8 @@ pub struct Config {
     pub inference: inference::Config,
     /// What messages may say.
     pub message: MessageConfig,
+    /// Where pictures and masks are kept.
+    pub artefacts: artefact::Config,
     /// Where messages go.
     pub broker: broker::Config,
     /// How long the ledger remembers.
@@ -167,6 +171,9 @@ impl Config {
         let refuse = |reason: String| Err(ConfigError::new("configuration", reason));
         if let Err(err) = self.dicom.validate() {
             return refuse(format!("dicom.{err}"));
+        }
+        if let Err(err) = self.artefacts.validate() {
+            return refuse(format!("artefacts.{err}"));
         }
         if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
             return refuse(format!("broker.url: is no AMQP URL: {err}"));

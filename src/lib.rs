@@ -20,6 +20,7 @@ pub mod decoder;
 pub mod dicom;
 pub mod durable;
 
+pub mod artefact;
 pub mod outbox;
 pub mod spool;
 
@@ -36,6 +37,7 @@ pub mod inference;
 pub mod pixel;
 
 pub mod broker;
+pub mod explanation;
 pub mod maintenance;
 pub mod pipeline;
 pub mod volume;

@@ -14,12 +14,12 @@ use super::Config;
 use super::process::{Death, Worker};
 use super::protocol::{Facts, Job, Reply, Request, Stage};
 use super::worker::here;
-use crate::model::manifest::DType;
+use crate::model::manifest::{DType, Window};
 use crate::model::selection::Condition;
 use crate::model::{ImageSpec, Tensor, TensorData};
 use crate::pixel::codec::is_plain;
 use crate::pixel::render::Grid;
-use crate::pixel::{Image, Photometric, Samples};
+use crate::pixel::{Image, Photometric, Picture, Samples};
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::telemetry::Metrics;
@@ -191,6 +191,36 @@ impl Decoders {
                 columns,
                 channels,
                 values,
+            }),
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Frame `frame` (from 0) of `source` as a person is shown it, see [`crate::pixel::picture`];
+    /// `window` replaces the file's. Blocking.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn picture(
+        &self,
+        source: &Source,
+        frame: usize,
+        window: Option<Window>,
+    ) -> Result<Picture, Refusal> {
+        let request = Request {
+            file: source.path.as_os_str().to_owned(),
+            frame,
+            job: Job::Picture(window),
+            condition: None,
+        };
+        let answer = self.answer(source, &request)?.ok_or_else(nonsense)?;
+        let shape = <[usize; 2]>::try_from(answer.shape);
+        match (shape, answer.values, answer.facts.placement) {
+            (Ok([rows, columns]), Samples::U8(values), Some(placement)) => Ok(Picture {
+                rows,
+                columns,
+                values,
+                placement,
             }),
             _ => Err(nonsense()),
         }

@@ -12,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::model::manifest::ValueSpace;
+use crate::model::manifest::{ValueSpace, Window};
 use crate::model::selection::Condition;
 use crate::model::{ImagePlacement, ImageSpec};
 use crate::pixel::Samples;
@@ -41,6 +41,8 @@ pub(super) enum Job {
     Tensor(ImageSpec),
     /// One plane of a volume.
     Plane(PlaneSpec),
+    /// What a person is shown, with this window instead of the file's.
+    Picture(Option<Window>),
     /// The values of a stage.
     Values(Stage),
     /// Nothing: whether the worker answers.
@@ -63,7 +65,7 @@ pub struct Facts {
     pub frames: usize,
     /// Transfer Syntax UID of the file.
     pub transfer_syntax: String,
-    /// Where the tensor lies in the frame (tensors).
+    /// Where the tensor or the picture lies in the frame.
     pub placement: Option<ImagePlacement>,
 }
 

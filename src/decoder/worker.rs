@@ -17,7 +17,9 @@ use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
 use crate::pixel::render::{Grid, render};
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, prepare};
+use crate::pixel::{
+    Frames, Image, Limits, Photometric, Picture, Refusal, Samples, picture, prepare,
+};
 use crate::volume::plane;
 
 /// An instance with more frames stays open this long for the next one.
@@ -181,6 +183,7 @@ fn answer(
     request: &Request,
     transfer_syntax: &str,
 ) -> Result<(Reply, Samples), Refusal> {
+    let mut placement = None;
     let (shape, photometric, values) = match &request.job {
         Job::Ping => (vec![0], "", Samples::U8(Vec::new())),
         Job::Tensor(spec) => {
@@ -196,6 +199,16 @@ fn answer(
             } = plane(frames, request.frame, spec)?;
             (vec![rows, columns, channels], "", Samples::F32(values))
         }
+        Job::Picture(window) => {
+            let Picture {
+                rows,
+                columns,
+                values,
+                placement: place,
+            } = picture(frames, request.frame, *window)?;
+            placement = Some(place);
+            (vec![rows, columns], "", Samples::U8(values))
+        }
         Job::Values(stage) => {
             let image = values(frames, request.frame, *stage)?;
             let shape = vec![image.rows, image.columns, image.samples_per_pixel];
@@ -204,7 +217,7 @@ fn answer(
     };
     let reply = Reply::Done {
         facts: Facts {
-            placement: None,
+            placement,
             frames: frames.count(),
             transfer_syntax: transfer_syntax.to_owned(),
         },

@@ -286,6 +286,14 @@ struct FindingOut<'a> {
     priority: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     location: Option<LocationOut<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    explanation: Option<ArtefactOut<'a>>,
+}
+
+#[derive(Serialize)]
+struct ArtefactOut<'a> {
+    kind: &'static str,
+    reference: &'a str,
 }
 
 #[derive(Serialize)]
@@ -346,6 +354,10 @@ impl<'a> From<&'a Finding> for FindingOut<'a> {
             }
             .as_str(),
             location: finding.location.as_ref().map(LocationOut::from),
+            explanation: finding.explanation.as_ref().map(|artefact| ArtefactOut {
+                kind: artefact.kind,
+                reference: &artefact.reference,
+            }),
         }
     }
 }

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Store;
 use crate::clock::Timestamp;
 use crate::decoder::{self, Decoders};
 use crate::dicom::uid::StudyInstanceUid;
@@ -62,6 +63,8 @@ pub struct Pipeline {
     pub study: crate::study::Config,
     /// What messages may say.
     pub message: MessageConfig,
+    /// Pictures and masks that go with findings.
+    pub artefacts: Arc<Store>,
     /// Where files are decoded.
     pub decoders: Decoders,
     /// As many permits as there are decoders, so that only work that can run holds a thread.

@@ -124,15 +124,7 @@ pub(super) fn messages(
             "model-no-longer-applies",
             "the study has changed and this model does not apply to it any more",
         );
-        let run = Run {
-            model: served.cloned(),
-            outcome: Outcome::Superseded(refusal),
-            inputs: Vec::new(),
-            refused: 0,
-            decoded: std::time::Duration::ZERO,
-            queued: std::time::Duration::ZERO,
-            inferred: std::time::Duration::ZERO,
-        };
+        let run = Run::new(served.cloned(), Outcome::Superseded(refusal), Vec::new());
         messages.extend(message(pipeline, facts, prior, &run, Some(model)));
     }
     messages
@@ -171,6 +163,7 @@ fn message(
             ),
         });
     }
+    facts.quality.extend(run.remarks.iter().cloned());
     let supersedes = prior
         .messages
         .get(name)

@@ -24,7 +24,7 @@ pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Te
     check(spec)?;
     let grid = render(frames, frame, spec.value, spec.window)?;
     let grid = if (grid.channels, spec.channels) == (3, 1) {
-        luma(&grid)
+        grid.luma()
     } else {
         grid
     };
@@ -48,18 +48,6 @@ fn check(spec: &ImageSpec) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// Rec. 601.
-fn luma(grid: &Grid) -> Grid {
-    let pixels = grid.values.as_chunks::<3>().0.iter();
-    Grid {
-        channels: 1,
-        values: pixels
-            .map(|[r, g, b]| 0.299 * r + 0.587 * g + 0.114 * b)
-            .collect(),
-        ..*grid
-    }
 }
 
 /// Refuses images so long and thin that what resampling makes on its way would dwarf both the image

@@ -70,6 +70,12 @@ pub struct Metrics {
     pub inference_duration_seconds: HistogramVec,
     /// Samples per run, by model.
     pub inference_batch_size: HistogramVec,
+    /// Seconds in explaining the findings of a study, by model.
+    pub explanation_duration_seconds: HistogramVec,
+    /// Artefacts kept, by kind.
+    pub artefacts_kept_total: IntCounterVec,
+    /// What artefacts take on disk.
+    pub artefact_bytes: IntGauge,
     /// 1 for every model being served.
     pub model_info: IntGaugeVec,
     /// Messages owed to the broker.
@@ -236,6 +242,17 @@ impl Metrics {
                 "Samples per run, by model",
                 &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
             )?,
+            explanation_duration_seconds: make.histograms(
+                "explanation_duration_seconds",
+                "Seconds in explaining the findings of a study, by model",
+                &SECONDS,
+            )?,
+            artefacts_kept_total: make.counters(
+                "artefacts_kept_total",
+                "Pictures and masks kept, by kind",
+                &["kind"],
+            )?,
+            artefact_bytes: make.gauge("artefact_bytes", "Bytes of pictures and masks on disk")?,
             model_info: make.keep(IntGaugeVec::new(
                 Opts::new("model_info", "1 for every model being served"),
                 &["model", "version", "sha256"],

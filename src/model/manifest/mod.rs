@@ -108,6 +108,19 @@ impl Manifest {
         self.output.tensors().into_iter().chain(map).collect()
     }
 
+    /// Whether one of [`Self::tensors`] can be read: `shape` with the batch, -1 for any size.
+    ///
+    /// # Errors
+    /// The manifest's key and what the graph says instead.
+    pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
+        match &self.explanation {
+            Some(map) if map.tensor.as_deref() == Some(tensor) => {
+                map.fits(&self.output, tensor, shape)
+            }
+            _ => self.output.fits(tensor, shape),
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !is_name(&self.name) {
             return Err(format!(
@@ -136,6 +149,9 @@ impl Manifest {
             return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
         }
         let (_, input) = self.input()?;
+        if let Some(explanation) = &self.explanation {
+            explanation.validate(&self.output, &input)?;
+        }
         let level = self.applies_to.level;
         match input {
             InputSpec::Features(_) if level != Level::Study => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Case, Run, Trace, conclude, decode, infer, slot};
+use super::{Case, Run, Trace, conclude, decode, explain, heat, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::decoder::Source;
 use crate::findings::{Location, Outcome, Sample};
@@ -118,7 +118,16 @@ pub(super) async fn run(
         return None;
     }
     run.refused = refusals.len();
-    run.outcome = conclude(&case.served, run.inputs.len(), &samples, refusals);
+    let drafts;
+    (run.outcome, drafts) = conclude(&case.served, run.inputs.len(), &samples, refusals);
+    keep::drafts(case, &drafts, &mut run).await;
+    let seen = explain::Seen {
+        spec: &spec,
+        candidates,
+        samples: &samples,
+        drafts: &drafts,
+    };
+    explain::explain(case, &seen, &mut run).await;
     Some(run)
 }
 
@@ -199,7 +208,8 @@ async fn see(
         .metrics
         .prepare_duration_seconds
         .observe(took.as_secs_f64());
-    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
+    let (mut answers, answer) = infer(case, slot, vec![tensor]).await?;
+    heat::without_maps(&case.served.package.manifest, &mut answers);
     Ok(Some(Seen {
         frames: facts.frames,
         queued: answer.queued,

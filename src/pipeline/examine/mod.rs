@@ -1,6 +1,9 @@
 //! A study in front of every model: which apply, what they see, what they say.
 
+mod explain;
+mod heat;
 mod images;
+mod keep;
 mod table;
 mod volumes;
 
@@ -14,7 +17,8 @@ use tokio::task::spawn_blocking;
 use super::{Pipeline, Served};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
-use crate::findings::{self, Outcome, Said, Sample};
+use crate::findings::event::Remark;
+use crate::findings::{self, Draft, Outcome, Said, Sample};
 use crate::inference::{Answer, InferenceError, Slot, Turn};
 use crate::model::{InputSpec, Tensor};
 use crate::refusal::Refusal;
@@ -46,6 +50,8 @@ pub(super) struct Run {
     pub queued: Duration,
     /// Longest run that carried a sample of this study.
     pub inferred: Duration,
+    /// Remarks on this run alone.
+    pub remarks: Vec<Remark>,
 }
 
 /// The way of one instance.
@@ -74,6 +80,7 @@ impl Run {
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
+            remarks: Vec::new(),
         }
     }
 }
@@ -159,27 +166,36 @@ pub(super) async fn examine(
 }
 
 /// A label that is present stands even when other images were refused. "Nothing there" does not: it
-/// would speak of images that no model has seen.
-fn conclude(served: &Served, inputs: usize, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
+/// would speak of images that no model has seen. Also gives the files that go with the findings.
+fn conclude(
+    served: &Served,
+    inputs: usize,
+    samples: &[Sample],
+    refusals: Vec<Refusal>,
+) -> (Outcome, Arc<Vec<Draft>>) {
     let manifest = &served.package.manifest;
+    let without = |outcome| (outcome, Arc::default());
     if inputs < manifest.applies_to.min_instances {
-        return Outcome::Skipped(Refusal::new(
+        return without(Outcome::Skipped(Refusal::new(
             "too-few-instances",
             format!(
                 "{inputs} instances, the model needs {}",
                 manifest.applies_to.min_instances
             ),
-        ));
+        )));
     }
     let refused = refusals.into_iter().next();
     if samples.is_empty() {
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
-        return Outcome::Failed(refused.unwrap_or_else(nothing));
+        return without(Outcome::Failed(refused.unwrap_or_else(nothing)));
     }
-    let findings = findings::read(manifest, samples).map(|reading| reading.findings);
-    match (findings.map(Outcome::of), refused) {
-        (Err(refusal), _) | (Ok(Outcome::NoFinding(_)), Some(refusal)) => Outcome::Failed(refusal),
-        (Ok(outcome), _) => outcome,
+    let reading = match findings::read(manifest, samples) {
+        Ok(reading) => reading,
+        Err(refusal) => return without(Outcome::Failed(refusal)),
+    };
+    match (Outcome::of(reading.findings), refused) {
+        (Outcome::NoFinding(_), Some(refusal)) => without(Outcome::Failed(refusal)),
+        (outcome, _) => (outcome, Arc::new(reading.drafts)),
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) async fn run(
     match row(case, candidates, &mut run).await {
         Ok(None) => return None,
         Ok(Some(sample)) => {
-            run.outcome = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
+            (run.outcome, _) = conclude(&case.served, run.inputs.len(), &[sample], Vec::new());
         }
         // Without its features the study is outside of what the model is for.
         Err(refusal) if refusal.code.starts_with("feature-") => {

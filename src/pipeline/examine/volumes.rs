@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::images::{known, source};
-use super::{Case, Run, Trace, conclude, decode, infer, slot};
+use super::{Case, Run, Trace, conclude, decode, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
@@ -72,10 +72,12 @@ pub(super) async fn run(
     }
     let only_outside = failed.is_empty();
     failed.append(&mut outside);
-    run.outcome = match conclude(&case.served, run.inputs.len(), &samples, failed) {
+    let (outcome, drafts) = conclude(&case.served, run.inputs.len(), &samples, failed);
+    run.outcome = match outcome {
         Outcome::Failed(refusal) if only_outside => Outcome::Skipped(refusal),
         outcome => outcome,
     };
+    keep::drafts(case, &drafts, &mut run).await;
     Some(run)
 }
 
