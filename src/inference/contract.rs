@@ -11,8 +11,8 @@ use crate::model::{InputSpec, Manifest};
 pub(super) struct Contract {
     /// Name of the input tensor.
     pub input: String,
-    /// Name of the output tensor.
-    pub output: String,
+    /// Names of the output tensors, in the order of answers.
+    pub outputs: Vec<String>,
     /// Shape of one sample, without the batch.
     pub sample_shape: Vec<usize>,
     /// Size of the batch dimension when the graph fixes it.
@@ -65,37 +65,39 @@ pub(super) fn check(manifest: &Manifest, session: &Session) -> Result<Contract, 
             show(&shape)
         ));
     }
-    let OutputSpec::Classification(wanted) = &manifest.output else {
+    let OutputSpec::Classification(_) = &manifest.output else {
         return Err(format!(
             "output.kind: {} is not supported yet",
             manifest.output.kind()
         ));
     };
-    let tensor_name = &wanted.tensor;
-    let outlet = session
-        .outputs()
-        .iter()
-        .find(|outlet| outlet.name() == tensor_name)
-        .ok_or_else(|| {
-            format!(
-                "output.tensor: manifest says `{tensor_name}`, the graph has {}",
-                names(session.outputs())
-            )
-        })?;
-    let (element, output) = tensor(outlet.dtype())
-        .ok_or_else(|| format!("output.tensor: `{tensor_name}` is no tensor in the graph"))?;
-    if !matches!(
-        element,
-        TensorElementType::Float32 | TensorElementType::Float16
-    ) {
-        return Err(format!(
-            "output.tensor: `{tensor_name}` has {element:?}, not floating point"
-        ));
+    for tensor_name in manifest.tensors() {
+        let outlet = session
+            .outputs()
+            .iter()
+            .find(|outlet| outlet.name() == tensor_name)
+            .ok_or_else(|| {
+                format!(
+                    "output.tensor: manifest says `{tensor_name}`, the graph has {}",
+                    names(session.outputs())
+                )
+            })?;
+        let (element, output) = tensor(outlet.dtype())
+            .ok_or_else(|| format!("output.tensor: `{tensor_name}` is no tensor in the graph"))?;
+        if !matches!(
+            element,
+            TensorElementType::Float32 | TensorElementType::Float16
+        ) {
+            return Err(format!(
+                "output.tensor: `{tensor_name}` has {element:?}, not floating point"
+            ));
+        }
+        manifest.fits(tensor_name, &output)?;
     }
-    manifest.output.fits(tensor_name, &output)?;
+    let outputs = manifest.tensors().into_iter().map(str::to_owned).collect();
     Ok(Contract {
         input: input.to_owned(),
-        output: tensor_name.clone(),
+        outputs,
         sample_shape: expected,
         fixed_batch: usize::try_from(shape[0]).ok().filter(|batch| *batch > 0),
     })

@@ -278,7 +278,7 @@ impl Shared {
     fn answer(
         &self,
         batch: Vec<Sample>,
-        outcome: Result<Vec<Vec<f32>>, String>,
+        outcome: Result<Vec<Vec<Tensor>>, String>,
         started: Instant,
         ran: Duration,
     ) {
@@ -293,11 +293,8 @@ impl Shared {
                 Err(err) => Err(err.clone()),
                 Ok(rows) => rows
                     .next()
-                    .map(|values| Answer {
-                        outputs: vec![Tensor {
-                            shape: vec![values.len()],
-                            data: crate::model::TensorData::F32(values),
-                        }],
+                    .map(|outputs| Answer {
+                        outputs,
                         queued: started.saturating_duration_since(sample.since),
                         ran,
                         batch: size,

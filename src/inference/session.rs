@@ -36,12 +36,12 @@ impl ModelSession {
         Ok(Self { session, contract })
     }
 
-    /// Runs one batch; the result has one row per sample.
+    /// Runs one batch; the result has the output tensors of each sample.
     pub fn run(
         &mut self,
         samples: &[&Tensor],
         options: &RunOptions,
-    ) -> Result<Vec<Vec<f32>>, String> {
+    ) -> Result<Vec<Vec<Tensor>>, String> {
         let size = self.contract.fixed_batch.unwrap_or(samples.len());
         let input = stack(samples, size, &self.contract.sample_shape)?;
         let inputs = vec![(self.contract.input.as_str(), input)];
@@ -49,20 +49,28 @@ impl ModelSession {
             .session
             .run_with_options(inputs, options)
             .map_err(|err| err.to_string())?;
-        let output = outputs
-            .get(self.contract.output.as_str())
-            .ok_or_else(|| format!("the run gave no `{}`", self.contract.output))?;
-        let (shape, values) = floats(output)?;
-        if shape.first() != Some(&size) || shape.len() != 2 {
-            return Err(format!(
-                "the run gave the shape {shape:?} for a batch of {size}"
-            ));
+        let mut answers = vec![Vec::new(); samples.len()];
+        for name in &self.contract.outputs {
+            let output = outputs.get(name.as_str());
+            let output = output.ok_or_else(|| format!("the run gave no `{name}`"))?;
+            let (shape, values) = floats(output)?;
+            let (Some(batch), Some(one)) = (shape.first(), shape.get(1..)) else {
+                return Err(format!("the run gave no batch of `{name}`"));
+            };
+            if *batch != size {
+                return Err(format!(
+                    "the run gave the shape {shape:?} for a batch of {size}"
+                ));
+            }
+            let rows = values.chunks_exact(one.iter().product::<usize>().max(1));
+            for (answer, row) in answers.iter_mut().zip(rows) {
+                answer.push(Tensor {
+                    shape: one.to_vec(),
+                    data: TensorData::F32(row.to_vec()),
+                });
+            }
         }
-        Ok(values
-            .chunks_exact(shape[1].max(1))
-            .take(samples.len())
-            .map(<[f32]>::to_vec)
-            .collect())
+        Ok(answers)
     }
 
     /// A sample of zeros, for the warm-up.
