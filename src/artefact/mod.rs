@@ -17,6 +17,7 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -157,6 +158,8 @@ impl Store {
             return Err(StoreError::Full);
         }
         let mut file = tempfile::Builder::new()
+            // The operator's umask decides who may read it, as for instances.
+            .permissions(fs::Permissions::from_mode(0o666))
             .prefix(UNFINISHED)
             .tempfile_in(&self.dir)?;
         file.write_all(bytes)?;
