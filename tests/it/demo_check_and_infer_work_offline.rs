@@ -11,9 +11,18 @@ use crate::support::peers;
 
 #[test]
 fn demo_shows_a_row_for_every_golden_study() {
-    let output = peers::run(&mut command("demo"));
+    let pictures = tempfile::tempdir().unwrap();
+    let mut demo = command("demo");
+    demo.env("PACS_GATEWAY__ARTEFACTS__DIR", pictures.path());
+    let output = peers::run(&mut demo);
     peers::succeeded(&output);
     let table = String::from_utf8(output.stdout).unwrap();
+    let mut shown = 0;
+    for file in std::fs::read_dir(pictures.path()).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        shown += usize::from(table.contains(name.get(..18).unwrap()));
+    }
+    assert!(shown > 0, "the table names its pictures: {table}");
     for case in golden::cases() {
         let row = table.lines().find(|line| {
             line.starts_with(&format!("{}/{} ", case.model, case.name))

@@ -175,3 +175,86 @@ fn budget() -> HumanDuration {
 fn most() -> usize {
     3
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Manifest;
+    use super::super::tests::EXAMPLE;
+
+    fn parse(explanation: &str) -> Result<Manifest, String> {
+        Manifest::parse(&format!("{EXAMPLE}\n[explanation]\n{explanation}"))
+    }
+
+    #[test]
+    fn each_wrong_value_is_refused_with_its_key() {
+        let map = "method = \"activation-map\"\n";
+        let squares = "method = \"occlusion\"\npatch = 4\nstride = 2\n";
+        assert!(parse(squares).is_ok());
+        for (text, key) in [
+            ("method = \"occlusion\"".to_owned(), "explanation.patch"),
+            (squares.replace("= 4", "= 0"), "explanation.patch"),
+            (squares.replace("= 4", "= 9"), "explanation.patch"),
+            (squares.replace("= 2", "= 0"), "explanation.stride"),
+            (squares.replace("= 2", "= 5"), "explanation.stride"),
+            (format!("{squares}tensor = \"maps\""), "explanation.tensor"),
+            (map.to_owned(), "explanation.tensor"),
+            (format!("{map}tensor = \"\""), "explanation.tensor"),
+            (format!("{map}tensor = \"logits\""), "explanation.tensor"),
+            (format!("{squares}budget = \"0s\""), "explanation.budget"),
+            (format!("{squares}budget = \"6m\""), "explanation.budget"),
+            (
+                format!("{squares}max_findings = 0"),
+                "explanation.max_findings",
+            ),
+            (
+                format!("{squares}max_findings = 21"),
+                "explanation.max_findings",
+            ),
+            (format!("{squares}patches = 3"), "patches"),
+            ("method = \"boxes\"".to_owned(), "explanation.method"),
+            ("method = \"outlines\"".to_owned(), "explanation.method"),
+        ] {
+            let refusal = parse(&text).unwrap_err();
+            assert!(refusal.contains(key), "{text}: {refusal}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_squares_is_bounded() {
+        let large = EXAMPLE
+            .replace("rows = 8", "rows = 256")
+            .replace("columns = 8", "columns = 256");
+        let with = |stride: usize| {
+            let text = format!("method = \"occlusion\"\npatch = 8\nstride = {stride}");
+            Manifest::parse(&format!("{large}\n[explanation]\n{text}"))
+        };
+        assert!(with(7).unwrap_err().contains("1369 squares"));
+        assert!(with(8).is_ok());
+    }
+
+    #[test]
+    fn squares_begin_at_every_stride_and_end_at_the_edge() {
+        let starts = |size: usize| {
+            let text = "method = \"occlusion\"\npatch = 4\nstride = 3";
+            let explanation = parse(text).unwrap().explanation.unwrap();
+            explanation.starts(size).collect::<Vec<_>>()
+        };
+        assert_eq!(starts(4), [0]);
+        assert_eq!(starts(10), [0, 3, 6]);
+        assert_eq!(starts(12), [0, 3, 6, 8]);
+    }
+
+    #[test]
+    fn a_map_has_a_place_for_every_label() {
+        let manifest = parse("method = \"activation-map\"\ntensor = \"maps\"").unwrap();
+        assert_eq!(manifest.tensors(), ["logits", "maps"]);
+        assert!(manifest.fits("maps", &[-1, 7, 7]).is_ok());
+        assert!(manifest.fits("maps", &[-1, 1, 7, 7]).is_ok());
+        assert!(manifest.fits("logits", &[-1, 7, 7]).is_err());
+        for shape in [&[-1, 0, 7, 7][..], &[-1, 7], &[-1, 1, 1, 7, 7]] {
+            let refusal = manifest.fits("maps", shape).unwrap_err();
+            assert!(refusal.contains("explanation.tensor"), "{refusal}");
+        }
+    }
+}

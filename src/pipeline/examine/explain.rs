@@ -53,7 +53,7 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
     for image in by_image(run.outcome.findings(), &chosen) {
         let found = run.outcome.findings();
         let made = timeout_at(deadline, pictures(&case, spec, seen, found, &image)).await;
-        let made = made.unwrap_or_else(|_| Err(Missing::Incomplete("the time is over")));
+        let made = made.unwrap_or(Err(Missing::Incomplete("the time is over")));
         match made {
             Err(reason) => missing.extend(image.iter().map(|_| match reason {
                 Missing::Incomplete(text) => Missing::Incomplete(text),
@@ -277,4 +277,90 @@ fn remarks(missing: &[Missing], wanted: usize) -> Vec<Remark> {
         });
     }
     remarks
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::dicom::uid::SopInstanceUid;
+    use crate::model::manifest::Code;
+
+    fn finding(image: Option<&str>, priority: Priority, probability: f64) -> Finding {
+        Finding {
+            label: "label".to_owned(),
+            code: Code {
+                scheme: "99TEST".to_owned(),
+                value: "1".to_owned(),
+                meaning: "Label".to_owned(),
+            },
+            probability: Some(probability),
+            threshold: Some(0.5),
+            present: probability >= 0.5,
+            priority,
+            location: Some(Location {
+                series: None,
+                sop_instance: image.map(|uid| SopInstanceUid::parse(uid).unwrap()),
+                frame: None,
+                area: None,
+            }),
+            measurements: Vec::new(),
+            explanation: None,
+        }
+    }
+
+    #[test]
+    fn the_most_urgent_and_probable_findings_with_an_image_are_explained() {
+        let findings = [
+            finding(Some("2.1"), Priority::Routine, 0.9),
+            finding(Some("2.1"), Priority::Urgent, 0.6),
+            finding(Some("2.2"), Priority::Urgent, 0.8),
+            finding(Some("2.2"), Priority::Stat, 0.4),
+            finding(None, Priority::Stat, 0.9),
+            finding(Some("2.1"), Priority::Urgent, 0.8),
+        ];
+        assert_eq!(choose(&findings, 9), [2, 5, 1, 0]);
+        assert_eq!(choose(&findings, 2), [2, 5]);
+        assert_eq!(by_image(&findings, &[2, 5, 1, 0]), [vec![2], vec![5, 1, 0]]);
+    }
+
+    #[test]
+    fn a_picture_has_the_boxes_of_its_image_and_its_own_on_top() {
+        let with = |image: &str, probability: f64, place: f64| {
+            let mut finding = finding(Some(image), Priority::Urgent, probability);
+            finding.location.as_mut().unwrap().area = Some(Area::Box([place; 4]));
+            finding
+        };
+        let findings = [
+            with("2.1", 0.9, 0.0),
+            with("2.1", 0.8, 1.0),
+            with("2.1", 0.1, 2.0),
+            with("2.2", 0.9, 3.0),
+        ];
+        let location = image(&findings[0]).unwrap();
+        let found = boxes(&findings, 0, location);
+        assert_eq!(found, [([1.0; 4], false), ([0.0; 4], true)]);
+    }
+
+    #[test]
+    fn a_remark_says_how_many_pictures_are_missing_and_why() {
+        let missing = [
+            Missing::Incomplete("too-large"),
+            Missing::NotKept,
+            Missing::Incomplete("codec-error"),
+        ];
+        let found = remarks(&missing, 4);
+        let text: Vec<_> = found
+            .iter()
+            .map(|one| (one.code, one.text.as_str()))
+            .collect();
+        let kept = "1 of 4 pictures could not be kept on the gateway's disk";
+        let made = "2 of 4 pictures are missing: too-large";
+        let wanted = [
+            ("artefact-not-kept", kept),
+            ("explanation-incomplete", made),
+        ];
+        assert_eq!(text, wanted);
+        assert!(remarks(&[], 4).is_empty());
+    }
 }
