@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pacs_gateway::app::load_models;
 use pacs_gateway::config::Config;
@@ -40,7 +40,7 @@ async fn model(dir: &str, name: &str) -> Served {
 }
 
 /// The tensor that a model sees of a file.
-fn tensor(served: &Served, file: &PathBuf) -> (ImageSpec, Tensor) {
+fn tensor(served: &Served, file: &Path) -> (ImageSpec, Tensor) {
     let InputSpec::Image(spec) = served.package.manifest.input().unwrap().1 else {
         panic!("a model of images");
     };

@@ -170,6 +170,11 @@ impl Store {
         Ok(self.reference(&name))
     }
 
+    /// Whether anything more can be kept, so that nobody makes what cannot.
+    pub fn has_room(&self) -> bool {
+        self.bytes().saturating_add(BLOCK) <= self.config.max_bytes.bytes()
+    }
+
     /// An artefact, open for reading; `None` when there is none of that name (any more).
     ///
     /// # Errors
@@ -321,9 +326,11 @@ mod tests {
     fn what_does_not_fit_is_not_kept() {
         let dir = tempfile::tempdir().unwrap();
         let store = store(dir.path(), 2 * BLOCK);
+        assert!(store.has_room());
         store.keep("mask", "nii.gz", &[1; 5000]).unwrap();
         let refused = store.keep("mask", "nii.gz", b"one more");
         assert!(matches!(refused, Err(StoreError::Full)), "{refused:?}");
+        assert!(!store.has_room());
         // What is there already needs no room.
         store.keep("mask", "nii.gz", &[1; 5000]).unwrap();
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::support::files::copy_dir;
 use crate::support::golden::{self, Case};
 use crate::support::options::repository;
-use crate::support::{Gateway, Options, SOON, contract, peers};
+use crate::support::{Gateway, Options, SOON, contract, peers, wait_until};
 
 const FIXTURES: &str = "tests/fixtures/explanation";
 
@@ -160,10 +160,18 @@ fn the_hottest_place_is_where_the_opacity_was_drawn() {
     gateway.terminate();
     gateway.wait(SOON);
     gateway.restart();
-    for (reference, bytes) in kept {
-        assert!(fetch(&gateway, &reference) == bytes, "{reference}");
+    for (reference, bytes) in &kept {
+        assert!(fetch(&gateway, reference) == *bytes, "{reference}");
     }
     nothing_else_is_served(&gateway);
+
+    gateway.terminate();
+    gateway.wait(SOON);
+    gateway.restart_with(&Options::new().set("artefacts.retention", "1ms"));
+    wait_until("end of the retention", SOON, || {
+        let gone = |(path, _): &(String, _)| gateway.fetch(path).unwrap().0 == 404;
+        kept.iter().all(gone)
+    });
 }
 
 fn nothing_else_is_served(gateway: &Gateway) {
@@ -220,6 +228,17 @@ fn a_finding_without_room_for_its_picture_is_published() {
         return;
     }
     let gateway = Gateway::start(&Options::new().set("artefacts.max_bytes", "4KiB"));
+    let data = message(&gateway, &case("models", "rle"));
+    without_picture(&data, "artefact-not-kept");
+}
+
+#[test]
+fn a_finding_whose_picture_cannot_be_written_is_published() {
+    if !peers::available("dcmsend") {
+        return;
+    }
+    let gateway = Gateway::start(&Options::new());
+    std::fs::remove_dir(gateway.dir().join("spool/artefacts")).unwrap();
     let data = message(&gateway, &case("models", "rle"));
     without_picture(&data, "artefact-not-kept");
 }

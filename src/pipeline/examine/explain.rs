@@ -129,6 +129,8 @@ async fn pictures(
     findings: &[Finding],
     chosen: &[usize],
 ) -> Result<Vec<Result<Artefact, Missing>>, Missing> {
+    // Nobody waits for a picture that cannot be kept.
+    keep::room(case)?;
     let unknown = || Missing::Incomplete("internal-error");
     let incomplete = |refusal: Refusal| Missing::Incomplete(refusal.code);
     let first = chosen.first().and_then(|index| findings.get(*index));

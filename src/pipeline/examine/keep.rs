@@ -16,13 +16,26 @@ pub(super) enum Missing {
     NotKept,
 }
 
+/// The bytes of one of several drafts, without a copy of what may be the mask of a volume.
+struct Nth {
+    drafts: Arc<Vec<Draft>>,
+    nth: usize,
+}
+
+impl AsRef<[u8]> for Nth {
+    fn as_ref(&self) -> &[u8] {
+        let draft = self.drafts.get(self.nth);
+        draft.map_or(&[], |draft| &draft.bytes)
+    }
+}
+
 /// Keeps the files that belong to the findings, as their areas.
 pub(super) async fn drafts(case: &Case, drafts: &Arc<Vec<Draft>>, run: &mut Run) {
     let mut missing = 0;
     for (nth, draft) in drafts.iter().enumerate() {
-        let (drafts, kind) = (Arc::clone(drafts), draft.kind);
-        let kept = file(case, kind, draft.extension, move || {
-            drafts.get(nth).map(|draft| draft.bytes.clone())
+        let drafts = Arc::clone(drafts);
+        let kept = file(case, draft.kind, draft.extension, move || {
+            Some(Nth { drafts, nth })
         });
         match (
             kept.await,
@@ -45,25 +58,31 @@ pub(super) async fn drafts(case: &Case, drafts: &Arc<Vec<Draft>>, run: &mut Run)
     }
 }
 
+/// Whether there is room for a file. What we owe the modality needs the disk more.
+pub(super) fn room(case: &Case) -> Result<(), Missing> {
+    let pipeline = &case.pipeline;
+    let room = pipeline.spool.shedding().is_none() && pipeline.artefacts.has_room();
+    room.then_some(()).ok_or(Missing::NotKept)
+}
+
 /// Makes a file and keeps it, both off the runtime.
-pub(super) async fn file(
+pub(super) async fn file<B: AsRef<[u8]>>(
     case: &Case,
     kind: &'static str,
     extension: &'static str,
-    make: impl FnOnce() -> Option<Vec<u8>> + Send + 'static,
+    make: impl FnOnce() -> Option<B> + Send + 'static,
 ) -> Result<Artefact, Missing> {
-    // What we owe the modality needs the disk more than a picture does.
-    if case.pipeline.spool.shedding().is_some() {
-        return Err(Missing::NotKept);
-    }
+    room(case)?;
     let artefacts = Arc::clone(&case.pipeline.artefacts);
     let kept = spawn_blocking(move || {
         let nothing = "no part of the image stands out";
         let bytes = make().ok_or(Missing::Incomplete(nothing))?;
-        artefacts.keep(kind, extension, &bytes).map_err(|err| {
-            tracing::warn!(kind, error = %err, "artefact not kept");
-            Missing::NotKept
-        })
+        artefacts
+            .keep(kind, extension, bytes.as_ref())
+            .map_err(|err| {
+                tracing::warn!(kind, error = %err, "artefact not kept");
+                Missing::NotKept
+            })
     });
     let kept = kept.await;
     let reference = kept.unwrap_or(Err(Missing::Incomplete("internal-error")))?;
