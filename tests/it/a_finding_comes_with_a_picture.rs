@@ -260,7 +260,7 @@ fn with_budget(budget: &str, models: &Path) {
     let model = models.join("cxr-phantom");
     copy_dir(&repository().join("models/cxr-phantom"), &model);
     let text = std::fs::read_to_string(model.join("model.toml")).unwrap();
-    let changed = text.replace("budget = \"5s\"", &format!("budget = \"{budget}\""));
+    let changed = text.replace("budget = \"10s\"", &format!("budget = \"{budget}\""));
     assert_ne!(text, changed, "the manifest has another budget");
     std::fs::write(model.join("model.toml"), changed).unwrap();
 }
