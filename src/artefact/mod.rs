@@ -19,6 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -102,12 +103,14 @@ pub enum StoreError {
     Io(#[from] io::Error),
 }
 
-/// The folder of artefacts. Its methods block.
+/// The folder of artefacts. Its methods block, but for [`Store::bytes`] and [`Store::has_room`].
 pub struct Store {
     dir: PathBuf,
     config: Config,
-    /// Size of each file by name.
+    /// Size of each file by name. Held while a file is written.
     files: Mutex<HashMap<String, u64>>,
+    /// Their sum, for those who must not wait for a disk.
+    bytes: AtomicU64,
 }
 
 impl Store {
@@ -133,6 +136,7 @@ impl Store {
         Ok(Self {
             dir,
             config,
+            bytes: AtomicU64::new(files.values().sum()),
             files: Mutex::new(files),
         })
     }
@@ -148,13 +152,13 @@ impl Store {
             return Err(StoreError::Name(name));
         }
         let path = self.dir.join(&name);
-        // Held while the file is written: one at a time is enough, and the sum stays right.
+        // One at a time is enough, and the sum stays right.
         let mut files = self.lock();
         if files.contains_key(&name) && touch(&path).is_ok() {
             return Ok(self.reference(&name));
         }
         let size = on_disk(bytes.len() as u64);
-        if files.values().sum::<u64>().saturating_add(size) > self.config.max_bytes.bytes() {
+        if self.bytes().saturating_add(size) > self.config.max_bytes.bytes() {
             return Err(StoreError::Full);
         }
         let mut file = tempfile::Builder::new()
@@ -166,7 +170,7 @@ impl Store {
         file.as_file().sync_data()?;
         file.persist(&path).map_err(|err| err.error)?;
         sync_dir(&self.dir)?;
-        files.insert(name.clone(), size);
+        self.count(files.insert(name.clone(), size), Some(size));
         Ok(self.reference(&name))
     }
 
@@ -214,14 +218,21 @@ impl Store {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => {}
                 Err(err) => return Err(err),
             }
-            files.remove(&name);
+            self.count(files.remove(&name), None);
         }
         Ok(removed)
     }
 
     /// What they take on disk together, in bytes.
     pub fn bytes(&self) -> u64 {
-        self.lock().values().sum()
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Changes the sum; only with the lock.
+    fn count(&self, gone: Option<u64>, come: Option<u64>) {
+        let bytes = self.bytes().saturating_sub(gone.unwrap_or(0));
+        let bytes = bytes.saturating_add(come.unwrap_or(0));
+        self.bytes.store(bytes, Ordering::Relaxed);
     }
 
     fn reference(&self, name: &str) -> String {

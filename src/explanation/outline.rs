@@ -16,13 +16,16 @@ pub struct Mask {
 }
 
 impl Mask {
-    /// Reads an 8-bit grey PNG of `rows` × `columns`. `None` when it is something else.
+    /// Reads a grey PNG of `rows` × `columns`, of 8 bits or fewer. `None` when it is something else.
     pub fn read(png: &[u8], rows: usize, columns: usize) -> Option<Self> {
-        let mut reader = png::Decoder::new(Cursor::new(png)).read_info().ok()?;
+        let mut decoder = png::Decoder::new(Cursor::new(png));
+        // A byte for each pixel, whatever the depth.
+        decoder.set_transformations(png::Transformations::EXPAND);
+        let mut reader = decoder.read_info().ok()?;
         let info = reader.info();
         let size = (info.height as usize, info.width as usize);
         let grey = info.color_type == png::ColorType::Grayscale;
-        let bytes = info.bit_depth == png::BitDepth::Eight;
+        let bytes = info.bit_depth != png::BitDepth::Sixteen;
         // What it costs is compared before it is allocated.
         if size != (rows, columns) || !grey || !bytes || rows as u64 * columns as u64 > MOST {
             return None;
@@ -81,10 +84,14 @@ mod tests {
     use crate::model::ImagePlacement;
 
     fn png(rows: u32, columns: u32, labels: &[u8]) -> Vec<u8> {
+        encoded(rows, columns, png::BitDepth::Eight, labels)
+    }
+
+    fn encoded(rows: u32, columns: u32, depth: png::BitDepth, labels: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut encoder = png::Encoder::new(&mut bytes, columns, rows);
         encoder.set_color(png::ColorType::Grayscale);
-        encoder.set_depth(png::BitDepth::Eight);
+        encoder.set_depth(depth);
         let mut writer = encoder.write_header().unwrap();
         writer.write_image_data(labels).unwrap();
         writer.finish().unwrap();
@@ -135,9 +142,21 @@ mod tests {
     }
 
     #[test]
+    fn one_bit_per_pixel_is_a_mask_too() {
+        let bits = [0b0110_0000, 0b0110_0000, 0b0000_0000];
+        let bytes = encoded(3, 4, png::BitDepth::One, &bits);
+        let found = Mask::read(&bytes, 3, 4)
+            .unwrap()
+            .outline(&picture(3, 4, 1.0), 1);
+        assert_eq!(found, [[0, 1], [0, 2], [1, 1], [1, 2]]);
+    }
+
+    #[test]
     fn another_size_or_kind_is_no_mask_of_the_frame() {
         let bytes = png(3, 4, &[0; 12]);
         assert!(Mask::read(&bytes, 4, 3).is_none());
+        let deep = encoded(3, 4, png::BitDepth::Sixteen, &[0; 24]);
+        assert!(Mask::read(&deep, 3, 4).is_none());
         assert!(Mask::read(b"no picture", 3, 4).is_none());
         assert!(Mask::read(bytes.get(..40).unwrap(), 3, 4).is_none());
     }
