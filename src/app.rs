@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Store;
 use crate::broker::Publisher;
 use crate::child;
 use crate::config::Config;
@@ -84,6 +85,11 @@ impl App {
             .await?
             .context("spool.dir")?;
         report(&recovered, &metrics);
+        let (kept, beside) = (config.artefacts.clone(), config.spool.dir.clone());
+        let artefacts = spawn_blocking(move || Store::open(kept, &beside))
+            .await?
+            .context("artefacts.dir")?;
+        let artefacts = Arc::new(artefacts);
         let path = config.spool.dir.join("state.db");
         let schema = [Ledger::schema(), Outbox::schema()].concat();
         let database = spawn_blocking(move || Database::open(&path, &schema))
@@ -115,6 +121,7 @@ impl App {
             sites: config.models.sites.clone(),
             study: config.study.clone(),
             message: config.message.clone(),
+            artefacts: Arc::clone(&artefacts),
             decoding: Gate::new(decoders.count()),
             decoders,
             runtime: RuntimeFacts {
@@ -137,6 +144,7 @@ impl App {
             },
             housekeeper: Housekeeper {
                 spool,
+                artefacts,
                 spool_retention: config.spool.retention.get(),
                 ledger,
                 config: config.ledger.clone(),
@@ -255,6 +263,7 @@ impl App {
         };
         Api {
             spool: self.pipeline.spool.clone(),
+            artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),

@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use crate::pipeline::{MessageConfig, Sites};
 use crate::units::HumanDuration;
-use crate::{broker, decoder, http, inference, maintenance, scp, spool, study, telemetry};
+use crate::{
+    artefact, broker, decoder, http, inference, maintenance, scp, spool, study, telemetry,
+};
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
 pub const ENVIRONMENT_PREFIX: &str = "PACS_GATEWAY__";
@@ -38,6 +40,8 @@ pub struct Config {
     pub inference: inference::Config,
     /// What messages may say.
     pub message: MessageConfig,
+    /// Where pictures and masks are kept.
+    pub artefacts: artefact::Config,
     /// Where messages go.
     pub broker: broker::Config,
     /// How long the ledger remembers.
@@ -176,6 +180,9 @@ impl Config {
         }
         if let Err(err) = self.inference.validate() {
             return refuse(format!("inference.{err}"));
+        }
+        if let Err(err) = self.artefacts.validate() {
+            return refuse(format!("artefacts.{err}"));
         }
         if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
             return refuse(format!("broker.url: is no AMQP URL: {err}"));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -13,8 +14,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact;
 use crate::broker;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
@@ -87,6 +90,8 @@ pub struct ModelInfo {
 pub struct Api {
     /// Accepted instances.
     pub spool: Spool,
+    /// Pictures and masks.
+    pub artefacts: Arc<artefact::Store>,
     /// What became of them.
     pub ledger: Ledger,
     /// What is owed.
@@ -138,6 +143,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/outbox", get(outbox))
         .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/models", get(models))
+        .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/openapi.json", get(openapi))
         .with_state(api)
 }
@@ -219,6 +225,31 @@ async fn quarantine(State(api): State<Api>) -> Response {
 
 async fn models(State(api): State<Api>) -> Response {
     Json(json!({ "models": (api.models)() })).into_response()
+}
+
+/// Sent piece by piece: a mask of a volume may be large.
+async fn artefact(State(api): State<Api>, Path(name): Path<String>) -> Response {
+    let media_type = artefact::media_type(&name);
+    let opened = tokio::task::spawn_blocking(move || {
+        let file = api.artefacts.open_file(&name)?;
+        let length = file.as_ref().map(|file| file.metadata()).transpose()?;
+        Ok::<_, std::io::Error>(file.zip(length.map(|meta| meta.len())))
+    });
+    match opened.await {
+        Ok(Ok(Some((file, length)))) => {
+            let head = [
+                (header::CONTENT_TYPE, media_type.to_owned()),
+                (header::CONTENT_LENGTH, length.to_string()),
+                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
+                // Its name is its content's; who may see it is not for a cache to decide.
+                (header::CACHE_CONTROL, "private, immutable".to_owned()),
+            ];
+            let file = tokio::fs::File::from_std(file);
+            (head, Body::from_stream(ReaderStream::new(file))).into_response()
+        }
+        Ok(Ok(None)) => missing("no such artefact, or its retention is over"),
+        _ => failure("the artefact cannot be read"),
+    }
 }
 
 async fn openapi() -> Response {

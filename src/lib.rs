@@ -22,6 +22,7 @@ pub mod decoder;
 pub mod dicom;
 pub mod durable;
 
+pub mod artefact;
 pub mod outbox;
 pub mod spool;
 
@@ -39,6 +40,7 @@ pub mod pixel;
 
 pub mod answers;
 pub mod broker;
+pub mod explanation;
 pub mod maintenance;
 pub mod pipeline;
 pub mod volume;

@@ -1,13 +1,14 @@
-//! The housekeeper: watermarks, gauges, release of spent instances, old ledger rows.
+//! The housekeeper: watermarks, gauges, release of spent instances, old ledger rows and artefacts.
 //!
 //! Nothing here is needed for correctness: what it does not get to is done at the next look.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Store;
 use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
@@ -44,6 +45,8 @@ pub struct Housekeeper {
     pub spool: Spool,
     /// How long spent instances stay.
     pub spool_retention: Duration,
+    /// Pictures and masks.
+    pub artefacts: Arc<Store>,
     /// What became of them.
     pub ledger: Ledger,
     /// The `[ledger]` section.
@@ -80,8 +83,17 @@ impl Housekeeper {
             let now = Timestamp::now();
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
             self.ledger.expire(before).await?;
+            self.expire_artefacts().await;
         }
         Ok(())
+    }
+
+    async fn expire_artefacts(&self) {
+        let artefacts = Arc::clone(&self.artefacts);
+        let expired = tokio::task::spawn_blocking(move || artefacts.expire(SystemTime::now()));
+        if let Ok(Err(err)) = expired.await {
+            tracing::warn!(error = %err, "old artefacts not removed; it is tried again");
+        }
     }
 
     async fn checkpoint(&self) {
@@ -128,6 +140,7 @@ impl Housekeeper {
         };
         let gauge = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         let (metrics, usage) = (&self.metrics, self.spool.usage());
+        metrics.artefact_bytes.set(gauge(self.artefacts.bytes()));
         metrics.spool_instances.set(gauge(usage.instances));
         metrics.spool_bytes.set(gauge(usage.bytes));
         metrics.spool_free_bytes.set(gauge(usage.free_bytes));

@@ -28,6 +28,14 @@ pub(super) fn run(args: &ConfigArgs) -> Result<ExitCode> {
     crate::telemetry::logging::init(&config.log).map_err(anyhow::Error::msg)?;
     let dir = tempfile::tempdir().context("a folder for the demo")?;
     infer::embed(&mut config, dir.path());
+    if config.artefacts.dir.as_os_str().is_empty() {
+        // Pictures are there to be looked at afterwards, so this folder stays.
+        let kept = tempfile::Builder::new()
+            .prefix("pacs-gateway-demo-")
+            .tempdir();
+        config.artefacts.dir = kept.context("a folder for pictures")?.keep();
+    }
+    let pictures = config.artefacts.dir.clone();
     config.study.quiet_period = HumanDuration::from_secs(1);
     let samples = samples(&config.models.dir).map_err(Refused)?;
     let findings = config.broker.file.clone();
@@ -62,7 +70,9 @@ pub(super) fn run(args: &ConfigArgs) -> Result<ExitCode> {
         let messages = wait_for(&findings, samples.len()).await?;
         signals.drain.cancel();
         running.await??;
-        Ok(summary(&samples, &messages))
+        let code = summary(&samples, &messages);
+        println!("Pictures of what moved the model: {}", pictures.display());
+        Ok(code)
     })
 }
 
@@ -139,6 +149,7 @@ fn summary(samples: &[SampleStudy], messages: &[Value]) -> ExitCode {
                 probabilities(message),
                 text(message, "/data/priority"),
                 seconds(message),
+                pictures(message),
             ]
         })
         .collect();
@@ -150,6 +161,7 @@ fn summary(samples: &[SampleStudy], messages: &[Value]) -> ExitCode {
         "findings (probability, * = present)",
         "priority",
         "last slice to finding",
+        "picture",
     ];
     println!("{}", table::render(&header, &rows));
     println!(
@@ -192,6 +204,18 @@ fn probabilities(message: &Value) -> String {
         return reason.unwrap_or_default().to_owned();
     }
     shown.join(", ")
+}
+
+/// The references of the explanations, shortened to what tells files apart.
+fn pictures(message: &Value) -> String {
+    let findings = message.pointer("/data/findings").and_then(Value::as_array);
+    let references = findings.into_iter().flatten().filter_map(|finding| {
+        let reference = finding.pointer("/explanation/reference")?.as_str()?;
+        let (_, name) = reference.rsplit_once('/')?;
+        let (kind, digest) = name.rsplit_once('-')?;
+        Some(format!("{kind}-{}…", digest.get(..8)?))
+    });
+    references.collect::<Vec<_>>().join(", ")
 }
 
 fn seconds(message: &Value) -> String {

@@ -15,11 +15,11 @@ use super::process::{Worker, text};
 use super::protocol::{Facts, Job, Reply, Request, Stage};
 use super::worker::here;
 use crate::child::Death;
-use crate::model::manifest::DType;
+use crate::model::manifest::{DType, Window};
 use crate::model::{ImageSpec, Tensor, TensorData};
 use crate::pixel::codec::is_plain;
 use crate::pixel::render::Grid;
-use crate::pixel::{Image, Photometric, Samples};
+use crate::pixel::{Image, Photometric, Picture, Samples};
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::telemetry::Metrics;
@@ -185,6 +185,35 @@ impl Decoders {
                 };
                 Ok((answer.facts, grid))
             }
+            _ => Err(nonsense()),
+        }
+    }
+
+    /// Frame `frame` (from 0) of `source` as a person is shown it, see [`crate::pixel::picture`];
+    /// `window` replaces the file's. Blocking.
+    ///
+    /// # Errors
+    /// As [`Self::tensor`].
+    pub fn picture(
+        &self,
+        source: &Source,
+        frame: usize,
+        window: Option<Window>,
+    ) -> Result<Picture, Refusal> {
+        let request = Request {
+            file: source.path.as_os_str().to_owned(),
+            frame,
+            job: Job::Picture(window),
+        };
+        let answer = self.answer(source, &request)?;
+        let shape = <[usize; 2]>::try_from(answer.shape);
+        match (shape, answer.values, answer.facts.placement) {
+            (Ok([rows, columns]), Samples::U8(values), Some(placement)) => Ok(Picture {
+                rows,
+                columns,
+                values,
+                placement,
+            }),
             _ => Err(nonsense()),
         }
     }

@@ -10,7 +10,7 @@ use std::io;
 use serde::{Deserialize, Serialize};
 
 use crate::child::{self, garbled};
-use crate::model::manifest::ValueSpace;
+use crate::model::manifest::{ValueSpace, Window};
 use crate::model::{ImagePlacement, ImageSpec};
 use crate::pixel::stored::each;
 use crate::pixel::{Samples, Statistics};
@@ -33,6 +33,8 @@ pub(super) enum Job {
     Tensor(ImageSpec),
     /// One plane of a volume.
     Plane(PlaneSpec),
+    /// What a person is shown, with this window instead of the file's.
+    Picture(Option<Window>),
     /// The values of a stage.
     Values(Stage),
     /// Nothing: whether the worker answers.
@@ -55,7 +57,7 @@ pub struct Facts {
     pub frames: usize,
     /// Transfer Syntax UID of the file.
     pub transfer_syntax: String,
-    /// Where the tensor lies in the frame (tensors).
+    /// Where the tensor or the picture lies in the frame.
     pub placement: Option<ImagePlacement>,
     /// Over the values before they were resampled (tensors, planes).
     pub statistics: Option<Statistics>,

@@ -14,7 +14,9 @@ use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
 use crate::pixel::prepare::prepare_with_statistics;
 use crate::pixel::render::{Grid, render};
-use crate::pixel::{Frames, Image, Limits, Photometric, Refusal, Samples, placement};
+use crate::pixel::{
+    Frames, Image, Limits, Photometric, Picture, Refusal, Samples, picture, placement,
+};
 use crate::volume::plane_with_statistics;
 
 /// An instance with more frames stays open this long for the next one.
@@ -179,6 +181,16 @@ fn answer(
             } = grid;
             seen = Some(statistics);
             (vec![rows, columns, channels], "", Samples::F32(values))
+        }
+        Job::Picture(window) => {
+            let Picture {
+                rows,
+                columns,
+                values,
+                placement: whole,
+            } = picture(frames, request.frame, *window)?;
+            place = Some(whole);
+            (vec![rows, columns], "", Samples::U8(values))
         }
         Job::Values(stage) => {
             let image = values(frames, request.frame, *stage)?;

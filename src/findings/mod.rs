@@ -152,6 +152,14 @@ impl Outcome {
         }
     }
 
+    /// The findings, to add what was made of them afterwards.
+    pub fn findings_mut(&mut self) -> &mut [Finding] {
+        match self {
+            Self::Finding(findings) | Self::NoFinding(findings) => findings,
+            _ => &mut [],
+        }
+    }
+
     /// Why there is no number, if there is none.
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {

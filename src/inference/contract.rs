@@ -50,12 +50,9 @@ pub(super) fn check(manifest: &Manifest, graph: &Graph) -> Result<Contract, Stri
             names(&graph.inputs)
         ));
     }
-    let described = manifest.output.tensors();
     for name in manifest.tensors() {
         let shape = output(name, graph)?;
-        if described.contains(&name) {
-            manifest.output.fits(name, shape)?;
-        }
+        manifest.fits(name, shape)?;
     }
     Ok(Contract {
         inputs,

@@ -17,6 +17,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use crate::artefact::Store;
 use crate::clock::Timestamp;
 use crate::decoder::{self, Decoders};
 use crate::dicom::uid::StudyInstanceUid;
@@ -77,6 +78,8 @@ pub struct Pipeline {
     pub study: crate::study::Config,
     /// What messages may say.
     pub message: MessageConfig,
+    /// Pictures and masks that go with findings.
+    pub artefacts: Arc<Store>,
     /// Where files are decoded.
     pub decoders: Decoders,
     /// As many places as there are decoders, so that only work that can run holds a thread.

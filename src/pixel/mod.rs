@@ -19,6 +19,7 @@ pub mod functional_groups;
 pub mod layout;
 pub mod lut;
 pub mod modality;
+pub mod picture;
 pub mod prepare;
 pub mod render;
 pub mod resize;
@@ -30,6 +31,7 @@ pub mod voi;
 
 pub use frames::Frames;
 pub use layout::{Layout, Photometric};
+pub use picture::{Picture, picture};
 pub use prepare::{placement, prepare};
 pub use statistics::Statistics;
 pub use stored::{Image, Samples, decode, decode_frame};

@@ -38,7 +38,7 @@ pub fn prepare_with_statistics(
     let (grid, ends) = render_with_ends(frames, frame, spec.value, spec.window)?;
     let statistics = Statistics::of(&grid, ends);
     let grid = if (grid.channels, spec.channels) == (3, 1) {
-        luma(&grid)
+        grid.luma()
     } else {
         grid
     };
@@ -62,18 +62,6 @@ fn check(spec: &ImageSpec) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// Rec. 601.
-fn luma(grid: &Grid) -> Grid {
-    let pixels = grid.values.as_chunks::<3>().0.iter();
-    Grid {
-        channels: 1,
-        values: pixels
-            .map(|[r, g, b]| 0.299 * r + 0.587 * g + 0.114 * b)
-            .collect(),
-        ..*grid
-    }
 }
 
 /// How an image is brought to the size of the input: resampled to `size`, of which the tensor shows

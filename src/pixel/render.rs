@@ -24,6 +24,21 @@ pub struct Grid {
     pub values: Vec<f32>,
 }
 
+impl Grid {
+    /// Red, green and blue as one grey: Rec. 601, Pillow's `L`.
+    #[must_use]
+    pub fn luma(&self) -> Self {
+        let pixels = self.values.as_chunks::<3>().0.iter();
+        Self {
+            channels: 1,
+            values: pixels
+                .map(|[r, g, b]| 0.299 * r + 0.587 * g + 0.114 * b)
+                .collect(),
+            ..*self
+        }
+    }
+}
+
 /// Renders frame `index` (from 0) of `frames`.
 ///
 /// Monochrome: stored values, modality values, or 0 to 1: [`ValueSpace::Voi`] is what the VOI

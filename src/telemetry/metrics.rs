@@ -74,6 +74,12 @@ pub struct Metrics {
     pub inference_worker_deaths_total: IntCounterVec,
     /// 1 while a model is fenced; of an ensemble, how many of its graphs are.
     pub model_fenced: IntGaugeVec,
+    /// Seconds in explaining the findings of a study, by model.
+    pub explanation_duration_seconds: HistogramVec,
+    /// Artefacts kept, by kind.
+    pub artefacts_kept_total: IntCounterVec,
+    /// What artefacts take on disk.
+    pub artefact_bytes: IntGauge,
     /// 1 for every model being served.
     pub model_info: IntGaugeVec,
     /// Messages owed to the broker.
@@ -249,6 +255,17 @@ impl Metrics {
                 Opts::new("model_fenced", "1 while a model is fenced"),
                 &["model"],
             )?)?,
+            explanation_duration_seconds: make.histograms(
+                "explanation_duration_seconds",
+                "Seconds in explaining the findings of a study, by model",
+                &SECONDS,
+            )?,
+            artefacts_kept_total: make.counters(
+                "artefacts_kept_total",
+                "Pictures and masks kept, by kind",
+                &["kind"],
+            )?,
+            artefact_bytes: make.gauge("artefact_bytes", "Bytes of pictures and masks on disk")?,
             model_info: make.keep(IntGaugeVec::new(
                 Opts::new("model_info", "1 for every model being served"),
                 &["model", "version", "sha256"],

@@ -11,6 +11,7 @@ mod support;
 
 mod a_conflicting_topology_is_told;
 mod a_decoder_that_dies_costs_one_instance;
+mod a_finding_comes_with_a_picture;
 mod a_late_instance_makes_a_revision;
 mod a_manifest_that_contradicts_its_model_is_refused;
 mod a_model_is_chosen_by_rule;

@@ -153,6 +153,19 @@ impl Manifest {
         features.filter_map(|feature| feature.model.as_ref())
     }
 
+    /// Whether one of [`Self::tensors`] can be read: `shape` with the batch, -1 for any size.
+    ///
+    /// # Errors
+    /// The manifest's key and what the graph says instead.
+    pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
+        match &self.explanation {
+            Some(map) if map.tensor.as_deref() == Some(tensor) => {
+                map.fits(&self.output, tensor, shape)
+            }
+            _ => self.output_fits(tensor, shape),
+        }
+    }
+
     fn validate(&self) -> Result<(), String> {
         if !is_name(&self.name) {
             return Err(format!(
@@ -192,6 +205,12 @@ impl Manifest {
         }
         for quality in &self.quality {
             quality.validate()?;
+        }
+        if let Some(explanation) = &self.explanation {
+            let [input] = inputs.as_slice() else {
+                return Err("explanation: belongs to a model of one input".to_owned());
+            };
+            explanation.validate(&self.output, &input.spec)?;
         }
         let level = self.applies_to.level;
         match inputs.as_slice() {
@@ -249,7 +268,7 @@ pub fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) const EXAMPLE: &str = r#"

@@ -11,7 +11,7 @@ impl Manifest {
     ///
     /// # Errors
     /// The manifest's key and what the graph says instead.
-    pub fn fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
+    pub(super) fn output_fits(&self, tensor: &str, shape: &[i64]) -> Result<(), String> {
         self.output.fits(tensor, shape)?;
         let OutputSpec::Segmentation(output) = &self.output else {
             return Ok(());

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::quality::{self, Flags};
-use super::{Case, Run, Trace, conclude, decode, infer, slot};
+use super::{Case, Run, Trace, conclude, decode, explain, heat, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::decoder::{Facts, Source};
 use crate::findings::{Location, Outcome, Sample};
@@ -126,7 +126,16 @@ pub(super) async fn run(
     }
     run.remarks.extend(flags.remarks());
     run.refused = refusals.len();
-    run.outcome = conclude(&case.served, &samples, refusals);
+    let drafts;
+    (run.outcome, drafts) = conclude(&case.served, &samples, refusals);
+    keep::drafts(case, &drafts, &mut run).await;
+    let seen = explain::Seen {
+        spec: &spec,
+        candidates,
+        samples: &samples,
+        drafts: &drafts,
+    };
+    explain::explain(case, &seen, &mut run).await;
     run
 }
 
@@ -207,7 +216,8 @@ async fn see(
     {
         return Err(refusal);
     }
-    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
+    let (mut answers, answer) = infer(case, slot, vec![tensor]).await?;
+    heat::without_maps(manifest, &mut answers);
     Ok(Seen {
         queued: answer.queued,
         inferred: answer.ran,

@@ -2,7 +2,10 @@
 
 mod candidates;
 mod ensemble;
+mod explain;
+mod heat;
 mod images;
+mod keep;
 mod order;
 mod quality;
 mod roles;
@@ -22,7 +25,7 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::Heard;
 use crate::findings::event::Remark;
-use crate::findings::{self, Outcome, Said, Sample};
+use crate::findings::{self, Draft, Outcome, Said, Sample};
 use crate::inference::{InferenceError, Slot, Turn};
 use crate::model::manifest::AppliesTo;
 use crate::model::selection::{Selected, first_of_groups};
@@ -224,9 +227,14 @@ async fn run(
 }
 
 /// A label that is present stands even when other images were refused. "Nothing there" does not: it
-/// would speak of images that no model has seen.
-fn conclude(served: &Served, samples: &[Sample], refusals: Vec<Refusal>) -> Outcome {
+/// would speak of images that no model has seen. Also gives the files that go with the findings.
+fn conclude(
+    served: &Served,
+    samples: &[Sample],
+    refusals: Vec<Refusal>,
+) -> (Outcome, Arc<Vec<Draft>>) {
     let manifest = &served.package.manifest;
+    let without = |outcome| (outcome, Arc::default());
     // A failure says more than an image that was left out for its quality.
     let (left_out, failed): (Vec<Refusal>, Vec<Refusal>) =
         refusals.into_iter().partition(|r| quality::is_flag(r.code));
@@ -234,16 +242,19 @@ fn conclude(served: &Served, samples: &[Sample], refusals: Vec<Refusal>) -> Outc
     let mut refused = failed.chain(left_out.into_iter().map(Outcome::Skipped));
     if samples.is_empty() {
         let nothing = || Refusal::new("no-pixel-data", "no image could be looked at");
-        return refused.next().unwrap_or_else(|| Outcome::Failed(nothing()));
+        return without(refused.next().unwrap_or_else(|| Outcome::Failed(nothing())));
     }
     // Regions of a volume take seconds.
-    let reading = block_in_place(|| findings::read(manifest, samples));
-    let findings = reading.map(|reading| reading.findings);
-    match (findings.map(Outcome::of), refused.next()) {
-        (Err(refusal), _) if refusal.code == "too-few-instances" => Outcome::Skipped(refusal),
-        (Err(refusal), _) => Outcome::Failed(refusal),
-        (Ok(Outcome::NoFinding(_)), Some(refused)) => refused,
-        (Ok(outcome), _) => outcome,
+    let reading = match block_in_place(|| findings::read(manifest, samples)) {
+        Ok(reading) => reading,
+        Err(refusal) if refusal.code == "too-few-instances" => {
+            return without(Outcome::Skipped(refusal));
+        }
+        Err(refusal) => return without(Outcome::Failed(refusal)),
+    };
+    match (Outcome::of(reading.findings), refused.next()) {
+        (Outcome::NoFinding(_), Some(refused)) => without(refused),
+        (outcome, _) => (outcome, Arc::new(reading.drafts)),
     }
 }
 

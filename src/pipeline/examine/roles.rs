@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::quality::{self, Flags};
 use super::volumes::{self, No};
-use super::{Case, Run, Trace, conclude, images, infer, slot};
+use super::{Case, Run, Trace, conclude, images, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::findings::{Location, Outcome, Sample};
 use crate::model::{InputSpec, Placement, Tensor};
@@ -35,11 +35,13 @@ pub(super) async fn run(
         Outcome::NoFinding(Vec::new()),
         entries,
     );
-    run.outcome = match sample(case, inputs, roles, &mut run, traces).await {
+    let (outcome, drafts) = match sample(case, inputs, roles, &mut run, traces).await {
         Ok(sample) => conclude(&case.served, &[sample], Vec::new()),
-        Err(No::Outside(refusal)) => Outcome::Skipped(refusal),
-        Err(No::Failed(refusal)) => Outcome::Failed(refusal),
+        Err(No::Outside(refusal)) => (Outcome::Skipped(refusal), Arc::default()),
+        Err(No::Failed(refusal)) => (Outcome::Failed(refusal), Arc::default()),
     };
+    run.outcome = outcome;
+    keep::drafts(case, &drafts, &mut run).await;
     let now = Some(Timestamp::now());
     let refusal = run.outcome.refusal().map(|refusal| refusal.code);
     for entry in &run.inputs {

@@ -28,7 +28,7 @@ pub(super) async fn run(
         candidates.iter().take(MAX_FEATURE_FILES).cloned().collect(),
     );
     match row(case, wanted, heard, &mut run).await {
-        Ok(sample) => run.outcome = conclude(&case.served, &[sample], Vec::new()),
+        Ok(sample) => (run.outcome, _) = conclude(&case.served, &[sample], Vec::new()),
         // Without its features the study is outside of what the model is for.
         Err(refusal)
             if refusal.code.starts_with("feature-") || refusal.code == "upstream-missing" =>

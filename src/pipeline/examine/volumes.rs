@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use super::images::source;
 use super::quality::{self, Flags};
-use super::{Case, Run, Trace, candidates, conclude, decode, infer, slot};
+use super::{Case, Run, Trace, candidates, conclude, decode, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
@@ -83,10 +83,12 @@ pub(super) async fn run(
     run.remarks.extend(flags.remarks());
     let only_outside = failed.is_empty();
     failed.append(&mut outside);
-    run.outcome = match conclude(&case.served, &samples, failed) {
+    let (outcome, drafts) = conclude(&case.served, &samples, failed);
+    run.outcome = match outcome {
         Outcome::Failed(refusal) if only_outside => Outcome::Skipped(refusal),
         outcome => outcome,
     };
+    keep::drafts(case, &drafts, &mut run).await;
     run
 }
 

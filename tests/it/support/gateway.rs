@@ -147,6 +147,20 @@ impl Gateway {
         Some((answer.status().as_u16(), body))
     }
 
+    /// Status, media type and body of an HTTP answer that is no text.
+    pub fn fetch(&self, path: &str) -> Option<(u16, String, Vec<u8>)> {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(10)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let url = format!("http://127.0.0.1:{}{path}", self.http_port);
+        let mut answer = agent.get(&url).call().ok()?;
+        let kind = answer.headers().get("content-type")?.to_str().ok()?;
+        let (status, kind) = (answer.status().as_u16(), kind.to_owned());
+        Some((status, kind, answer.body_mut().read_to_vec().ok()?))
+    }
+
     /// The JSON body of a successful answer.
     #[track_caller]
     pub fn get(&self, path: &str) -> Value {
