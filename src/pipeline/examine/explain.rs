@@ -42,7 +42,7 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
     let started = Instant::now();
     let deadline = started + spec.budget.get();
     let case = Case {
-        // A picture is in nobody's way.
+        // A picture is in no urgent study's way.
         turn: Arc::new(Turn {
             priority: Priority::Routine,
             ..(*case.turn).clone()
