@@ -56,8 +56,8 @@ async fn ask(served: &Served, tensor: Tensor) -> Answer {
         modality: String::new(),
         study: 0,
     };
-    let slot = served.engine.slot(&turn).await.unwrap();
-    served.engine.infer(slot, vec![tensor]).await.unwrap()
+    let slot = served.engines[0].slot(&turn).await.unwrap();
+    served.engines[0].infer(slot, vec![tensor]).await.unwrap()
 }
 
 /// Log odds of each label in an image, in the order of the manifest.

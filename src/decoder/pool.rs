@@ -148,6 +148,11 @@ impl Decoders {
             values,
             ..
         } = self.answer(source, &request)?;
+        let wanted = [spec.rows, spec.columns];
+        let placement = facts.placement.as_ref();
+        if placement.is_none_or(|place| !place.is_possible() || place.tensor != wanted) {
+            return Err(nonsense());
+        }
         let data = match (spec.dtype, values) {
             (DType::Float32, Samples::F32(values)) => TensorData::F32(values),
             (DType::Uint8, Samples::U8(values)) => TensorData::U8(values),

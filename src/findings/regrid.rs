@@ -52,7 +52,18 @@ impl Regrid {
     /// # Errors
     /// `too-large` when the source has more pixels than are looked at.
     pub fn new(placement: &Placement) -> Result<Self, Refusal> {
-        let regrid = match placement {
+        let [planes, rows, columns] = match placement {
+            Placement::Image(image) => [1, image.rows, image.columns],
+            Placement::Volume(volume) => [volume.planes.len(), volume.rows, volume.columns],
+        };
+        let pixels = planes.saturating_mul(rows).saturating_mul(columns);
+        if pixels > MAX_SOURCE {
+            return Err(Refusal::new(
+                "too-large",
+                format!("regions in {planes} planes of {columns} x {rows}"),
+            ));
+        }
+        Ok(match placement {
             Placement::Image(image) => {
                 let [rows, columns] = image.tensor;
                 let centre = |index: usize| index as f64 + 0.5;
@@ -91,18 +102,7 @@ impl Regrid {
                     ],
                 }
             }
-        };
-        let [planes, rows, columns] = regrid.size();
-        let pixels = planes
-            .checked_mul(rows)
-            .and_then(|area| area.checked_mul(columns));
-        if pixels.is_none_or(|pixels| pixels > MAX_SOURCE) {
-            return Err(Refusal::new(
-                "too-large",
-                format!("regions in {planes} planes of {columns} x {rows}"),
-            ));
-        }
-        Ok(regrid)
+        })
     }
 
     /// Depth, rows and columns of the tensor.

@@ -37,7 +37,21 @@ pub struct ImagePlacement {
     pub spacing_mm: Option<[f64; 2]>,
 }
 
+/// Largest side of an image: Rows and Columns are 16 bits.
+const MAX_SIDE: usize = 65_535;
+
 impl ImagePlacement {
+    /// Whether it is that of some image: it comes from a process that a hostile file may have taken
+    /// over.
+    pub fn is_possible(&self) -> bool {
+        let sides = [self.tensor[0], self.tensor[1], self.rows, self.columns];
+        let positive = |number: &f64| *number > 0.0 && number.is_finite();
+        sides.iter().all(|side| (1..=MAX_SIDE).contains(side))
+            && self.scale.iter().all(positive)
+            && self.offset.iter().all(|offset| offset.is_finite())
+            && self.spacing_mm.is_none_or(|mm| mm.iter().all(positive))
+    }
+
     /// The place in the frame of a place in the tensor: down and across, continuous coordinates.
     pub fn source(&self, tensor: [f64; 2]) -> [f64; 2] {
         [0, 1].map(|axis| self.offset[axis] + self.scale[axis] * tensor[axis])
@@ -228,6 +242,30 @@ mod tests {
                 assert!((found - wanted).abs() < 1e-9, "{patient:?}");
             }
         }
+    }
+
+    #[test]
+    fn an_impossible_image_is_told() {
+        let possible = ImagePlacement {
+            tensor: [8, 8],
+            rows: 10,
+            columns: 65_535,
+            scale: [1.5, 2.0],
+            offset: [-3.0, 0.0],
+            spacing_mm: Some([0.1, 0.1]),
+        };
+        assert!(possible.is_possible());
+        let change = |change: &dyn Fn(&mut ImagePlacement)| {
+            let mut placement = possible.clone();
+            change(&mut placement);
+            placement.is_possible()
+        };
+        assert!(!change(&|p| p.rows = 0));
+        assert!(!change(&|p| p.columns = usize::MAX));
+        assert!(!change(&|p| p.scale[1] = 0.0));
+        assert!(!change(&|p| p.scale[0] = f64::NAN));
+        assert!(!change(&|p| p.offset[0] = f64::INFINITY));
+        assert!(!change(&|p| p.spacing_mm = Some([-1.0, 1.0])));
     }
 
     #[test]
