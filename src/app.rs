@@ -17,14 +17,13 @@ use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
-use crate::http::{Api, ModelInfo, Phase, Ports, Server};
-use crate::inference::{Engine, Runtime};
+use crate::http::{Api, Phase, Ports, Server};
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
-use crate::model::repository;
 use crate::outbox::Outbox;
-use crate::pipeline::{Pipeline, Served};
+use crate::pipeline::{Beside, Pipeline};
+use crate::registry::{Loader, Model, Registry};
 use crate::spool::{Recovered, Spool};
 use crate::telemetry::Metrics;
 use crate::{broker, scp};
@@ -61,20 +60,14 @@ impl App {
     /// Whatever in configuration, spool or models keeps the gateway from starting.
     pub async fn build(config: Config) -> Result<Self> {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
-        let models = load_models(config.clone()).await?;
-        let provider = config.inference.provider.as_str();
-        let (models, onnxruntime) = models;
-        for served in &models {
-            let manifest = &served.package.manifest;
-            let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
-            metrics.model_info.with_label_values(&labels).set(1);
-            tracing::info!(model = %served.package.id(), provider, "model is being served");
-        }
-        let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
-        let decoders = spawn_blocking(move || {
-            Decoders::start(decode, Decoders::this_program(), Some(counters))
-        })
-        .await??;
+        let decoders = decoders(&config, Some(Arc::clone(&metrics))).await?;
+        let registry = Registry::start(
+            config.models.clone(),
+            config.inference.clone(),
+            decoders.clone(),
+            Arc::clone(&metrics),
+        );
+        let registry = Arc::new(registry.await?);
         let spool_config = config.spool.clone();
         let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
             .await?
@@ -82,7 +75,7 @@ impl App {
         report(&recovered, &metrics);
         let path = config.spool.dir.join("state.db");
         let schema = [Ledger::schema(), Outbox::schema()].concat();
-        let database = spawn_blocking(move || Database::open(&path, &schema))
+        let database = spawn_blocking(move || Database::open(&path, &schema, Outbox::upgrades()))
             .await?
             .context("spool.dir")?;
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
@@ -107,14 +100,15 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
-            models,
+            registry: Arc::clone(&registry),
+            beside: Beside::default(),
             study: config.study.clone(),
             message: config.message.clone(),
             decoding: Arc::new(Semaphore::new(decoders.count())),
             decoders,
             runtime: RuntimeFacts {
-                provider,
-                onnxruntime,
+                provider: config.inference.provider.as_str(),
+                onnxruntime: registry.onnxruntime().to_owned(),
             },
             outbox_wake: Arc::clone(&outbox_wake),
             metrics: Arc::clone(&metrics),
@@ -161,7 +155,12 @@ impl App {
                     .covered()
                     .await
                     .is_ok_and(|covered| covered >= instances);
-                if covered && outbox.owed().await.is_ok_and(|owed| owed.messages == 0) {
+                if covered
+                    && outbox
+                        .owed()
+                        .await
+                        .is_ok_and(|owed| owed.messages + owed.shadow == 0)
+                {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -188,6 +187,7 @@ impl App {
         let stop = signals.stop.clone();
         let [refuse, finish, flush, quiet] = [(); 4].map(|()| stop.child_token());
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
+        let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
         let pipeline_run = self.pipeline.run(self.wake_ups, finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
             pipeline_run.await;
@@ -198,6 +198,7 @@ impl App {
             publisher_run.await;
             Ok::<(), String>(())
         });
+        let mut models = Stage::spawn("models", watch);
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
 
@@ -207,6 +208,7 @@ impl App {
             error = scp.died() => Some(error),
             error = pipeline.died() => Some(error),
             error = publisher.died() => Some(error),
+            error = models.died() => Some(error),
             error = housekeeper.died() => Some(error),
             error = http.died() => Some(error),
         };
@@ -220,6 +222,7 @@ impl App {
             refuse.cancel();
             told(scp.finish(grace.associations.get()).await);
             finish.cancel();
+            told(models.finish(grace.studies.get()).await);
             told(pipeline.finish(grace.studies.get()).await);
             flush.cancel();
             told(publisher.finish(grace.outbox.get()).await);
@@ -239,31 +242,14 @@ impl App {
     }
 
     fn api(&self, phase: watch::Receiver<Phase>) -> Api {
-        let provider = self.config.inference.provider.as_str();
-        let models = self.pipeline.models.iter().map(|served| {
-            let manifest = &served.package.manifest;
-            ModelInfo {
-                name: manifest.name.clone(),
-                version: manifest.version.clone(),
-                sha256: manifest.sha256.clone(),
-                title: manifest.title.clone(),
-                intended_use: manifest.intended_use.clone(),
-                device_uid: manifest.device_uid.clone(),
-                provider,
-                labels: manifest
-                    .output
-                    .labels()
-                    .into_iter()
-                    .map(|label| label.label.to_owned())
-                    .collect(),
-            }
-        });
         Api {
             spool: self.pipeline.spool.clone(),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
-            models: Arc::new(models.collect()),
+            registry: Arc::clone(&self.pipeline.registry),
+            provider: self.config.inference.provider.as_str(),
+            admin_token_file: self.config.http.admin_token_file.clone(),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,
@@ -271,23 +257,19 @@ impl App {
     }
 }
 
-/// Loads ONNX Runtime and every model, and runs each once. Also gives the library's version.
-pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
-    spawn_blocking(move || {
-        let packages = repository::scan(&config.models.dir)?;
-        let packages = repository::select(packages, &config.models.only)?;
-        let runtime = Runtime::load(&config.inference.onnxruntime)?;
-        let mut models = Vec::new();
-        for package in packages {
-            let engine = Engine::start(&runtime, &config.inference, &package)?;
-            models.push(Served {
-                package: Arc::new(package),
-                engine,
-            });
-        }
-        Ok((models, runtime.version().to_owned()))
-    })
-    .await?
+/// Starts the decoding processes.
+async fn decoders(config: &Config, metrics: Option<Arc<Metrics>>) -> Result<Decoders> {
+    let config = config.decode.clone();
+    let start = move || Decoders::start(config, Decoders::this_program(), metrics);
+    Ok(spawn_blocking(start).await??)
+}
+
+/// Starts every model without proving or serving it. Also gives what can run its golden cases.
+pub async fn load_models(config: &Config) -> Result<(Vec<Model>, Loader)> {
+    let decoders = decoders(config, None).await?;
+    let trust = config.models.trust().map_err(anyhow::Error::msg)?;
+    let loader = Loader::new(config.inference.clone(), decoders)?;
+    Ok((loader.all(&config.models, &trust).await?, loader))
 }
 
 /// An abandoned stage costs time at the next start, nothing else.

@@ -13,7 +13,9 @@ use serde_json::Value;
 
 use crate::pipeline::MessageConfig;
 use crate::units::HumanDuration;
-use crate::{broker, decoder, http, inference, maintenance, scp, spool, study, telemetry};
+use crate::{
+    broker, decoder, http, inference, maintenance, registry, scp, spool, study, telemetry,
+};
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
 pub const ENVIRONMENT_PREFIX: &str = "PACS_GATEWAY__";
@@ -31,7 +33,7 @@ pub struct Config {
     /// When studies are complete.
     pub study: study::Config,
     /// Where models are.
-    pub models: Models,
+    pub models: registry::Config,
     /// How images are decoded.
     pub decode: decoder::Config,
     /// How models are run.
@@ -48,25 +50,6 @@ pub struct Config {
     pub log: telemetry::logging::Config,
     /// How the process ends.
     pub shutdown: Shutdown,
-}
-
-/// The `[models]` section.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Models {
-    /// Folder of model packages.
-    pub dir: PathBuf,
-    /// Names of the models to serve; empty: all of them.
-    pub only: Vec<String>,
-}
-
-impl Default for Models {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::from("models"),
-            only: Vec::new(),
-        }
-    }
 }
 
 /// The `[shutdown]` section: graces of the drain, in the order of the flow.
@@ -191,6 +174,12 @@ impl Config {
             if value.get().is_zero() {
                 return refuse(format!("{key}: must be longer than zero"));
             }
+        }
+        if let Err(reason) = self.models.trust() {
+            return refuse(reason);
+        }
+        if self.broker.shadow == self.broker.exchange || self.broker.shadow == self.broker.queue {
+            return refuse("broker.shadow: must not be where findings go".to_owned());
         }
         if self.message.source.is_empty() {
             return refuse("message.source: must not be empty".to_owned());

@@ -37,10 +37,12 @@ pub mod pixel;
 
 pub mod broker;
 pub mod maintenance;
-pub mod pipeline;
 pub mod volume;
 
+pub mod registry;
+
 pub mod http;
+pub mod pipeline;
 
 pub mod config;
 

@@ -108,7 +108,7 @@ pub(super) fn quarantine(args: &ListArgs) -> anyhow::Result<ExitCode> {
     )
 }
 
-fn list(
+pub(super) fn list(
     gateway: &Gateway,
     path: &str,
     field: &str,
@@ -139,16 +139,43 @@ fn list(
 }
 
 fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
-    let url = format!("{}/api/v1/{path}", gateway.url.trim_end_matches('/'));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
+    let url = url(gateway, path);
+    let asked = agent(Duration::from_secs(10)).get(&url).call();
+    answer(&url, asked)
+}
+
+/// A POST with the administrator's token.
+pub(super) fn request(
+    gateway: &Gateway,
+    path: &str,
+    token: &str,
+    body: &Value,
+    deadline: Duration,
+) -> anyhow::Result<Value> {
+    let url = url(gateway, path);
+    let post = agent(deadline).post(&url);
+    let post = post.header("Authorization", format!("Bearer {token}"));
+    answer(&url, post.send_json(body))
+}
+
+fn url(gateway: &Gateway, path: &str) -> String {
+    format!("{}/api/v1/{path}", gateway.url.trim_end_matches('/'))
+}
+
+fn agent(deadline: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(deadline))
         .http_status_as_error(false)
         .build()
-        .into();
-    let mut answer = agent
-        .get(&url)
-        .call()
-        .with_context(|| format!("asking {url}; is the gateway running there?"))?;
+        .into()
+}
+
+fn answer(
+    url: &str,
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> anyhow::Result<Value> {
+    let mut answer =
+        answer.with_context(|| format!("asking {url}; is the gateway running there?"))?;
     let status = answer.status();
     let body: Value = answer
         .body_mut()

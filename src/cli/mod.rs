@@ -6,8 +6,8 @@ mod ask;
 mod check;
 pub mod decode;
 mod demo;
-mod golden;
 mod infer;
+mod models;
 mod scu;
 mod serve;
 mod table;
@@ -56,6 +56,8 @@ enum Command {
     Outbox(ask::ListArgs),
     /// What the running gateway has set aside.
     Quarantine(ask::ListArgs),
+    /// Which versions of models the running gateway serves, and changing that.
+    Models(models::ModelsArgs),
 }
 
 /// Where the configuration comes from.
@@ -97,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Study(args) => ask::study(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
+        Command::Models(args) => models::run(&args),
     };
     match outcome {
         Ok(code) => code,

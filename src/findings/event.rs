@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Finding, Location, Outcome};
 use crate::clock::Timestamp;
-use crate::model::Manifest;
 use crate::model::manifest::Priority;
+use crate::model::{Manifest, Role};
 
 /// CloudEvents `type`.
 pub const EVENT_TYPE: &str = "org.pacsgateway.inference.v1";
@@ -86,6 +86,8 @@ pub struct Result<'a> {
     pub supersedes: Option<String>,
     /// The model; none when no model applies.
     pub model: Option<&'a Manifest>,
+    /// What its version is there for.
+    pub role: Role,
     /// The outcome.
     pub outcome: &'a Outcome,
     /// SOP Instance UIDs the model looked at.
@@ -153,6 +155,7 @@ pub fn encode(
                 name: &model.name,
                 version: &model.version,
                 sha256: &model.sha256,
+                role: result.role,
                 device_uid: &model.device_uid,
                 intended_use: &model.intended_use,
             }),
@@ -263,6 +266,7 @@ struct Model<'a> {
     name: &'a str,
     version: &'a str,
     sha256: &'a str,
+    role: Role,
     device_uid: &'a str,
     intended_use: &'a str,
 }

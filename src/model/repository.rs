@@ -1,13 +1,27 @@
-//! The models folder: `<name>/model.toml` and `<name>/<version>/model.onnx`.
+//! The models folder.
+//!
+//! ```text
+//! <name>/model.toml             the folder's own manifest, of any version
+//! <name>/<version>/model.onnx   its graph
+//! <name>/<version>/model.toml   manifest of a further version, complete, with its graph beside it
+//! <name>/serving.toml           which versions have a role; without it the folder's own is served
+//! ```
 
 use std::fmt;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::manifest::Manifest;
+use super::roles::Roles;
+use super::signature::{Signature, Trust};
+
+/// Name of a manifest.
+const MANIFEST: &str = "model.toml";
+/// Name of the file that gives versions their roles.
+const ROLES: &str = "serving.toml";
 
 /// Largest manifest that is read.
 const MAX_MANIFEST_BYTES: u64 = 1 << 20;
@@ -47,7 +61,7 @@ impl fmt::Display for ModelId {
     }
 }
 
-/// A model on disk whose manifest is valid and whose digest is right.
+/// A version of a model on disk whose manifest is valid and whose digest is right.
 #[derive(Debug, Clone)]
 pub struct Package {
     /// The manifest.
@@ -56,6 +70,33 @@ pub struct Package {
     pub manifest_path: PathBuf,
     /// The ONNX file.
     pub onnx: PathBuf,
+    /// SHA-256 of the manifest's text, hex. It holds the digests of the graphs: two packages with the
+    /// same one are the same model.
+    pub identity: String,
+    /// Who vouches for it.
+    pub signature: Signature,
+}
+
+/// A model on disk: the versions that have a role.
+#[derive(Debug, Clone)]
+pub struct Installed {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The version that answers.
+    pub served: Package,
+    /// The version that answers for a fraction of the studies, and the fraction in percent.
+    pub canary: Option<(Package, f64)>,
+    /// The versions that are not published.
+    pub shadows: Vec<Package>,
+    /// Every version there is a manifest of, with or without a role.
+    pub versions: Vec<String>,
+}
+
+impl Installed {
+    /// Name of the model.
+    pub fn name(&self) -> &str {
+        &self.served.manifest.name
+    }
 }
 
 impl Package {
@@ -90,102 +131,247 @@ impl Package {
     }
 }
 
-/// Every model of the folder, in order of name. A folder without `model.toml` is not a model.
+/// The folders of `dir` that hold a model, in order of name: those with a `model.toml` or a
+/// `serving.toml`. Hidden ones are none; Kubernetes keeps the content of volumes in such.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn folders(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
+    let unreadable = |err| ModelError::new(dir, format!("models.dir: cannot be read: {err}"));
+    let mut folders = Vec::new();
+    for item in fs::read_dir(dir).map_err(unreadable)? {
+        let path = item.map_err(unreadable)?.path();
+        let model = [MANIFEST, ROLES]
+            .iter()
+            .any(|name| path.join(name).is_file());
+        if model && !is_hidden(&path) {
+            folders.push(path);
+        }
+    }
+    folders.sort();
+    Ok(folders)
+}
+
+/// Reads a model's roles, and the packages that have one.
+///
+/// # Errors
+/// The first file that is refused.
+pub fn open(folder: &Path, roles: &Roles, trust: &Trust) -> Result<Installed, ModelError> {
+    let own = folder.join(MANIFEST);
+    // The folder's own manifest names a version too, and may be the only one.
+    let own = own.is_file().then(|| load(&own, None, trust)).transpose()?;
+    let roles_path = folder.join(ROLES);
+    let version = |wanted: &str| {
+        let path = folder.join(wanted).join(MANIFEST);
+        match own.as_ref().filter(|own| own.manifest.version == wanted) {
+            Some(own) if path.is_file() => Err(ModelError::new(
+                &path,
+                format!(
+                    "version: {} describes {wanted} too; keep one",
+                    own.manifest_path.display()
+                ),
+            )),
+            Some(own) => Ok(own.clone()),
+            None if path.is_file() => load(&path, Some(wanted), trust),
+            None => Err(ModelError::new(
+                &roles_path,
+                format!("{wanted}: there is no manifest of this version"),
+            )),
+        }
+    };
+    let served = match (&roles.serve, &own) {
+        (Some(wanted), _) => version(wanted)?,
+        (None, Some(own)) => version(&own.manifest.version)?,
+        (None, None) => {
+            let reason = "serve: is needed where the folder has no manifest of its own";
+            return Err(ModelError::new(&roles_path, reason));
+        }
+    };
+    let canary = match &roles.canary {
+        Some(canary) => Some((version(&canary.version)?, canary.percent)),
+        None => None,
+    };
+    let shadows = roles
+        .shadow
+        .iter()
+        .map(|wanted| version(wanted))
+        .collect::<Result<Vec<_>, _>>()?;
+    let beside = canary.iter().map(|(package, _)| package).chain(&shadows);
+    for package in beside {
+        if package.manifest.name != served.manifest.name {
+            let reason = format!("name: must be `{}` in every version", served.manifest.name);
+            return Err(ModelError::new(&package.manifest_path, reason));
+        }
+        if package.manifest.version == served.manifest.version {
+            let reason = format!("{}: has another role already", package.manifest.version);
+            return Err(ModelError::new(&roles_path, reason));
+        }
+    }
+    let mut versions = versions(folder);
+    versions.extend(own.map(|own| own.manifest.version));
+    versions.sort();
+    Ok(Installed {
+        folder: folder.to_owned(),
+        served,
+        canary,
+        shadows,
+        versions,
+    })
+}
+
+/// The roles that `serving.toml` of a folder gives; the default without such a file.
+///
+/// # Errors
+/// A file that cannot be read or has a wrong key.
+pub fn roles(folder: &Path) -> Result<Roles, ModelError> {
+    let path = folder.join(ROLES);
+    if !path.is_file() {
+        return Ok(Roles::default());
+    }
+    let text = read(&path)?;
+    Roles::parse(&text).map_err(|reason| ModelError::new(&path, reason))
+}
+
+/// Where the roles of a folder are written.
+pub fn roles_path(folder: &Path) -> PathBuf {
+    folder.join(ROLES)
+}
+
+/// Versions with a folder and a manifest of their own.
+fn versions(folder: &Path) -> Vec<String> {
+    let items = fs::read_dir(folder).into_iter().flatten().flatten();
+    let paths = items.map(|item| item.path());
+    paths
+        .filter(|path| !is_hidden(path) && path.join(MANIFEST).is_file())
+        .filter_map(|path| Some(path.file_name()?.to_str()?.to_owned()))
+        .collect()
+}
+
+fn is_hidden(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default();
+    name.as_encoded_bytes().starts_with(b".")
+}
+
+/// What the models of `dir` serve, in order of name, whoever has signed it.
+///
+/// # Errors
+/// See [`scan_trusted`].
+pub fn scan(dir: &Path) -> Result<Vec<Package>, ModelError> {
+    let installed = scan_trusted(dir, &Trust::default())?;
+    Ok(installed.into_iter().map(|model| model.served).collect())
+}
+
+/// Every model of the folder, in order of name.
 ///
 /// # Errors
 /// The first model that is refused. An empty or absent folder is an error too: a gateway without a
 /// model answers every study with "skipped", which nobody means to run.
-pub fn scan(dir: &Path) -> Result<Vec<Package>, ModelError> {
-    let items = fs::read_dir(dir)
-        .map_err(|err| ModelError::new(dir, format!("models.dir: cannot be read: {err}")))?;
-    let mut folders: Vec<PathBuf> = items
-        .filter_map(|item| item.ok().map(|item| item.path()))
-        .filter(|path| path.join("model.toml").is_file())
-        .collect();
-    folders.sort();
-    let packages = folders
+pub fn scan_trusted(dir: &Path, trust: &Trust) -> Result<Vec<Installed>, ModelError> {
+    let models = folders(dir)?
         .iter()
-        .map(|folder| load(folder))
+        .map(|folder| open(folder, &roles(folder)?, trust))
         .collect::<Result<Vec<_>, _>>()?;
-    if packages.is_empty() {
+    if models.is_empty() {
         return Err(ModelError::new(dir, "models.dir: holds no model"));
     }
-    for pair in packages.windows(2) {
+    let mut models = models;
+    models.sort_by(|a, b| a.name().cmp(b.name()));
+    for pair in models.windows(2) {
         if let [first, second] = pair
-            && first.manifest.name == second.manifest.name
+            && first.name() == second.name()
         {
-            return Err(ModelError::new(
-                &second.manifest_path,
-                format!("name: `{}` is used twice", second.manifest.name),
-            ));
+            return Err(twice(second));
         }
     }
-    Ok(packages)
+    Ok(models)
 }
 
-/// The packages whose names are in `only`; all of them when it is empty.
+/// A name that two folders use.
+pub fn twice(model: &Installed) -> ModelError {
+    ModelError::new(
+        &model.served.manifest_path,
+        format!("name: `{}` is used twice", model.name()),
+    )
+}
+
+/// The models whose names are in `only`; all of them when it is empty.
 ///
 /// # Errors
-/// A name that no package has.
-pub fn select(packages: Vec<Package>, only: &[String]) -> Result<Vec<Package>, ModelError> {
+/// A name that no model has.
+pub fn select(models: Vec<Installed>, only: &[String]) -> Result<Vec<Installed>, ModelError> {
     if only.is_empty() {
-        return Ok(packages);
+        return Ok(models);
     }
-    let known = |name: &&String| {
-        packages
-            .iter()
-            .any(|package| package.manifest.name == **name)
-    };
+    let known = |name: &&String| models.iter().any(|model| model.name() == **name);
     if let Some(unknown) = only.iter().find(|name| !known(name)) {
         let reason = format!("models.only: there is no model `{unknown}`");
         return Err(ModelError::new(Path::new("configuration"), reason));
     }
-    let wanted = packages
+    let wanted = models
         .into_iter()
-        .filter(|package| only.contains(&package.manifest.name));
+        .filter(|model| only.iter().any(|name| name == model.name()));
     Ok(wanted.collect())
 }
 
-fn load(folder: &Path) -> Result<Package, ModelError> {
-    let manifest_path = folder.join("model.toml");
-    let refuse = |reason: String| ModelError::new(&manifest_path, reason);
-    let size = fs::metadata(&manifest_path).map_err(|err| refuse(err.to_string()))?;
-    if size.len() > MAX_MANIFEST_BYTES {
-        return Err(refuse("is larger than 1 MiB".to_owned()));
-    }
-    let text = fs::read_to_string(&manifest_path).map_err(|err| refuse(err.to_string()))?;
+/// Reads a manifest and checks the graph that it names. The graph of a folder's own manifest is in
+/// the folder of its version; that of a version's manifest (`version`) is beside it.
+fn load(manifest_path: &Path, version: Option<&str>, trust: &Trust) -> Result<Package, ModelError> {
+    let refuse = |reason: String| ModelError::new(manifest_path, reason);
+    let text = read(manifest_path)?;
+    // Before anything of it is believed.
+    let signature = trust
+        .check(manifest_path, text.as_bytes())
+        .map_err(refuse)?;
     let manifest = Manifest::parse(&text).map_err(refuse)?;
-    let onnx = folder.join(&manifest.version).join("model.onnx");
-    let digest = digest(&onnx).map_err(|err| {
-        ModelError::new(
-            &manifest_path,
-            format!("version: cannot read {}: {err}", onnx.display()),
-        )
-    })?;
+    let folder = manifest_path.parent().unwrap_or(Path::new("."));
+    let onnx = match version {
+        Some(version) if manifest.version != version => {
+            let found = &manifest.version;
+            return Err(refuse(format!(
+                "version: is {found} in the folder of {version}"
+            )));
+        }
+        Some(_) => folder.join("model.onnx"),
+        None => folder.join(&manifest.version).join("model.onnx"),
+    };
+    let digest = digest(&onnx)
+        .map_err(|err| refuse(format!("version: cannot read {}: {err}", onnx.display())))?;
     if !digest.eq_ignore_ascii_case(&manifest.sha256) {
-        return Err(ModelError::new(
-            &manifest_path,
-            format!(
-                "sha256: manifest says {}, {} has {digest}",
-                manifest.sha256,
-                onnx.display()
-            ),
-        ));
+        return Err(refuse(format!(
+            "sha256: manifest says {}, {} has {digest}",
+            manifest.sha256,
+            onnx.display()
+        )));
     }
     Ok(Package {
         manifest,
-        manifest_path,
+        manifest_path: manifest_path.to_owned(),
         onnx,
+        identity: hex(&Sha256::digest(text.as_bytes())),
+        signature,
     })
+}
+
+/// The text of a file of at most 1 MiB.
+fn read(path: &Path) -> Result<String, ModelError> {
+    let refuse = |reason: String| ModelError::new(path, reason);
+    let file = fs::File::open(path).map_err(|err| refuse(err.to_string()))?;
+    let mut text = String::new();
+    let read = file.take(MAX_MANIFEST_BYTES + 1).read_to_string(&mut text);
+    read.map_err(|err| refuse(err.to_string()))?;
+    if text.len() as u64 > MAX_MANIFEST_BYTES {
+        return Err(refuse("is larger than 1 MiB".to_owned()));
+    }
+    Ok(text)
 }
 
 fn digest(path: &Path) -> io::Result<String> {
     let mut file = fs::File::open(path)?;
     let mut hasher = Sha256::new();
     io::copy(&mut file, &mut hasher)?;
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hasher.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -4,6 +4,7 @@
 //! bounded number of studies. Safe to repeat at any point: until [`Ledger::finish`] nothing is
 //! forgotten, and ids are derived, so a second run owes nothing new. No other file knows the order.
 
+mod beside;
 mod examine;
 mod losses;
 mod report;
@@ -22,16 +23,17 @@ use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
-use crate::inference::{Engine, Turn};
+use crate::inference::Turn;
 use crate::ledger::{Ledger, Revision};
-use crate::model::Package;
 use crate::model::manifest::Priority;
 use crate::refusal::Refusal;
+use crate::registry::{Registry, Served};
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
 use crate::study::{Assembler, StableStudy};
 use crate::telemetry::Metrics;
 
+pub use beside::Beside;
 pub use report::MessageConfig;
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
@@ -41,23 +43,16 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Between attempts at a study that could not be finished.
 const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
-/// A model being served.
-#[derive(Clone)]
-pub struct Served {
-    /// Manifest and files.
-    pub package: Arc<Package>,
-    /// Its engine.
-    pub engine: Engine,
-}
-
 /// What the pipeline works with.
 pub struct Pipeline {
     /// Accepted instances.
     pub spool: Spool,
     /// What became of them.
     pub ledger: Ledger,
-    /// Models in order of name.
-    pub models: Vec<Served>,
+    /// Models, as they are at any moment.
+    pub registry: Arc<Registry>,
+    /// Studies that versions which are not published still have to look at.
+    pub beside: Beside,
     /// How studies are completed and retried.
     pub study: crate::study::Config,
     /// What messages may say.
@@ -126,6 +121,7 @@ impl Pipeline {
         while let Some(ended) = work.tasks.join_next().await {
             self.ended(&mut work, ended);
         }
+        self.beside.finish().await;
     }
 
     /// Tells ledger and assembler of new entries; on failure they are kept for the next look.
@@ -213,6 +209,17 @@ impl Pipeline {
             let losers = others.iter().map(|entry| entry.id).collect();
             return self.ledger.cover(prior.revision, losers).await;
         }
+        // The study keeps these versions, whatever is switched meanwhile.
+        let snapshot = self.registry.snapshot();
+        let choices = snapshot
+            .models
+            .iter()
+            .map(|model| model.choose(study.uid.as_str()));
+        let (mut models, mut beside) = (Vec::new(), Vec::new());
+        for choice in choices {
+            models.push(choice.answers);
+            beside.extend(choice.beside);
+        }
         // Counted before the work: a study that kills the process is found out by its count.
         let attempt = self.ledger.begin_attempt(&study.uid, &digest).await?;
         let examined = if attempt > self.study.max_attempts {
@@ -227,7 +234,7 @@ impl Pipeline {
                 ),
             )
         } else {
-            examine::examine(self, turn(&entries), &entries).await
+            examine::examine(self, &models, turn(&entries), &entries).await
         };
         self.keep_what_broke_a_decoder(&entries, &examined).await;
         let facts = report::facts(
@@ -239,7 +246,7 @@ impl Pipeline {
             &prior,
             &examined,
         );
-        let messages = report::messages(self, &facts, &prior, &examined);
+        let messages = report::messages(self, &models, &facts, &prior, &examined);
         let revision = Revision {
             study: study.uid.clone(),
             number: prior.revision + 1,
@@ -262,7 +269,20 @@ impl Pipeline {
         self.count(study, prior.revision, &examined);
         if attempt > self.study.max_attempts {
             self.set_aside(&entries).await;
+            return Ok(());
         }
+        let work = beside::Work {
+            models: beside,
+            turn: Turn {
+                priority: Priority::Routine,
+                ..turn(&entries)
+            },
+            entries,
+            facts,
+            revision: prior.revision + 1,
+            published: beside::Published::of(&examined.runs),
+        };
+        self.beside.look(self, work);
         Ok(())
     }
 

@@ -115,9 +115,7 @@ impl Manifest {
                 self.name
             ));
         }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-        let plain = !self.version.is_empty() && self.version.len() <= 64;
-        if !plain || !self.version.chars().all(legal) || self.version.starts_with('.') {
+        if !is_version(&self.version) {
             return Err(format!("version: `{}` is not a version", self.version));
         }
         if self.sha256.len() != 64 || !self.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
@@ -166,6 +164,12 @@ pub fn is_name(name: &str) -> bool {
         && name.bytes().all(legal)
         && !name.starts_with('-')
         && !name.ends_with('-')
+}
+
+/// Whether `version` may be the name of a version's folder.
+pub fn is_version(version: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    (1..=64).contains(&version.len()) && version.chars().all(legal) && !version.starts_with('.')
 }
 
 #[cfg(test)]

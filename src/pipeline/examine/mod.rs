@@ -101,9 +101,10 @@ struct Case {
     turn: Arc<Turn>,
 }
 
-/// Runs every model that applies; a study without one is skipped with that reason.
+/// Runs every one of `models` that applies; a study without one is skipped with that reason.
 pub(super) async fn examine(
     pipeline: &Arc<Pipeline>,
+    models: &[Served],
     turn: Turn,
     entries: &[Arc<Entry>],
 ) -> Examined {
@@ -113,7 +114,7 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    for served in &pipeline.models {
+    for served in models {
         let manifest = &served.package.manifest;
         let candidates: Vec<Arc<Entry>> = entries
             .iter()
