@@ -274,7 +274,8 @@ mod tests {
         let upgrades = ["ALTER TABLE t ADD COLUMN m INTEGER DEFAULT 7"];
         for _ in 0..2 {
             let database = Database::open(&path, schema, &upgrades).unwrap();
-            let row = |c: &Connection| c.query_row("SELECT m FROM t", [], |row| row.get(0));
+            let row =
+                |c: &Connection| c.query_row("SELECT m FROM t", [], |row| row.get::<_, i64>(0));
             assert_eq!(database.read(row).unwrap(), 7);
         }
         let refusal = Database::open(&path, schema, &[]).err().unwrap();
