@@ -375,3 +375,111 @@ fn digest(path: &Path) -> io::Result<String> {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// A manifest of `version`, and its graph: any bytes, as nobody runs them here.
+    fn write(manifest: &Path, graph: &Path, version: &str) {
+        fs::create_dir_all(graph.parent().unwrap()).unwrap();
+        fs::write(graph, version).unwrap();
+        let text = super::super::manifest::EXAMPLE
+            .replace("\"1.0.0\"", &format!("\"{version}\""))
+            .replace(&"0".repeat(64), &hex(&Sha256::digest(version)));
+        fs::write(manifest, text).unwrap();
+    }
+
+    /// A folder with its own manifest of 1.0.0 and a further version 1.1.0.
+    fn folder() -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("example");
+        let graph = |version: &str| folder.join(version).join("model.onnx");
+        write(&folder.join("1.0.0.toml"), &graph("1.0.0"), "1.0.0");
+        fs::rename(folder.join("1.0.0.toml"), folder.join(MANIFEST)).unwrap();
+        let further = folder.join("1.1.0").join(MANIFEST);
+        write(&further, &graph("1.1.0"), "1.1.0");
+        (dir, folder)
+    }
+
+    fn opened(folder: &Path, text: &str) -> Result<Installed, String> {
+        fs::write(folder.join(ROLES), text).unwrap();
+        let roles = roles(folder).map_err(|err| err.to_string())?;
+        open(folder, &roles, &Trust::default()).map_err(|err| err.to_string())
+    }
+
+    #[test]
+    fn versions_have_the_roles_that_the_file_gives_them() {
+        let (dir, folder) = folder();
+        let model = opened(&folder, "").unwrap();
+        assert_eq!(model.served.manifest.version, "1.0.0");
+        assert_eq!(model.versions, ["1.0.0", "1.1.0"]);
+        let model = opened(&folder, "shadow = [\"1.1.0\"]").unwrap();
+        assert_eq!(model.shadows[0].onnx, folder.join("1.1.0/model.onnx"));
+        assert_ne!(model.shadows[0].identity, model.served.identity);
+        let text = "serve = \"1.1.0\"\ncanary = { version = \"1.0.0\", percent = 2.5 }";
+        let model = opened(&folder, text).unwrap();
+        assert_eq!(model.served.manifest.version, "1.1.0");
+        let (canary, percent) = model.canary.unwrap();
+        assert_eq!(
+            (canary.onnx, percent),
+            (folder.join("1.0.0/model.onnx"), 2.5)
+        );
+        // Without a manifest of its own a folder is a model as long as the file says which version.
+        fs::remove_file(folder.join(MANIFEST)).unwrap();
+        assert_eq!(folders(dir.path()).unwrap(), [folder.clone()]);
+        assert!(opened(&folder, "serve = \"1.1.0\"").is_ok());
+        assert!(
+            opened(&folder, "")
+                .unwrap_err()
+                .contains("serve: is needed")
+        );
+    }
+
+    #[test]
+    fn what_is_ambiguous_or_missing_is_refused_with_its_file() {
+        let (_dir, folder) = folder();
+        for (text, expected) in [
+            (
+                "serve = \"2.0.0\"",
+                "serving.toml: 2.0.0: there is no manifest",
+            ),
+            (
+                "shadow = [\"1.0.0\"]",
+                "serving.toml: 1.0.0: has another role",
+            ),
+            ("serves = \"1.1.0\"", "serves"),
+        ] {
+            let refusal = opened(&folder, text).unwrap_err();
+            assert!(refusal.contains(expected), "{text}: {refusal}");
+        }
+        let further = folder.join("1.1.0");
+        fs::copy(folder.join(MANIFEST), further.join(MANIFEST)).unwrap();
+        let refusal = opened(&folder, "serve = \"1.1.0\"").unwrap_err();
+        assert!(
+            refusal.contains("version: is 1.0.0 in the folder of 1.1.0"),
+            "{refusal}"
+        );
+        fs::copy(folder.join(MANIFEST), folder.join("1.0.0").join(MANIFEST)).unwrap();
+        let refusal = opened(&folder, "").unwrap_err();
+        assert!(refusal.contains("describes 1.0.0 too"), "{refusal}");
+    }
+
+    #[test]
+    fn every_version_has_the_name_of_the_model() {
+        let (_dir, folder) = folder();
+        let further = folder.join("1.1.0").join(MANIFEST);
+        let text = fs::read_to_string(&further).unwrap();
+        fs::write(&further, text.replace("\"example\"", "\"other\"")).unwrap();
+        let refusal = opened(&folder, "shadow = [\"1.1.0\"]").unwrap_err();
+        assert!(refusal.contains("name: must be `example`"), "{refusal}");
+    }
+
+    #[test]
+    fn a_hidden_folder_is_no_model() {
+        let (dir, folder) = folder();
+        fs::rename(&folder, dir.path().join("..2026")).unwrap();
+        assert!(folders(dir.path()).unwrap().is_empty());
+    }
+}

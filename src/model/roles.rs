@@ -130,6 +130,27 @@ mod tests {
     }
 
     #[test]
+    fn the_schema_accepts_what_is_read_and_refuses_what_is_not() {
+        let schema = include_str!("../../docs/schema/serving.v1.json");
+        let schema = jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap();
+        let valid = |text: &str| {
+            let table: toml::Table = text.parse().unwrap();
+            schema.is_valid(&serde_json::to_value(table).unwrap())
+        };
+        assert!(valid(FULL) && valid(""));
+        for (from, to) in [
+            ("\"1.1.0\"", "\"../1\""),
+            ("\"1.3.0-rc1\"", "\"\""),
+            ("= 10", "= 101"),
+            (", percent = 10", ""),
+            ("serve", "serves"),
+        ] {
+            let wrong = FULL.replace(from, to);
+            assert!(!valid(&wrong) && Roles::parse(&wrong).is_err(), "{to}");
+        }
+    }
+
+    #[test]
     fn a_version_that_is_served_loses_its_other_role() {
         let roles = Roles::parse(FULL).unwrap().with_served("1.2.0");
         assert_eq!(roles.serve.as_deref(), Some("1.2.0"));

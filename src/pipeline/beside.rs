@@ -89,16 +89,17 @@ impl Beside {
         };
         let (pipeline, running) = (Arc::clone(pipeline), Arc::clone(&self.running));
         self.tasks.spawn(async move {
-            // Never closed.
-            if let Ok(_permit) = running.acquire().await {
-                examine(&pipeline, work).await;
+            match running.acquire().await {
+                Ok(_permit) => examine(&pipeline, work).await,
+                Err(_) => pipeline.metrics.shadow_skipped_total.inc(),
             }
             drop(place);
         });
     }
 
-    /// Waits for what is under way.
+    /// Waits for what is under way; what waits is left out.
     pub(super) async fn finish(&self) {
+        self.running.close();
         self.tasks.close();
         self.tasks.wait().await;
     }

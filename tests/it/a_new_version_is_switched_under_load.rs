@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::Value;
 
+use crate::support::files::copy_dir;
 use crate::support::gateway::binary;
 use crate::support::golden;
 use crate::support::models::{Models, edit};
@@ -234,7 +235,7 @@ fn a_volume_that_is_swapped_and_emptied() {
     std::fs::create_dir(&folder).unwrap();
     for (generation, version) in [("..old", "1.0.0"), ("..new", "1.1.0")] {
         let content = folder.join(generation);
-        crate::support::files::copy_dir(&models.folder(), &content);
+        copy_dir(&models.folder(), &content);
         std::fs::write(
             content.join("serving.toml"),
             format!("serve = \"{version}\"\n"),
@@ -261,6 +262,37 @@ fn a_volume_that_is_swapped_and_emptied() {
             .any(|reason| reason.contains("holds no model"))
     });
     assert_eq!(served(&gateway), "1.1.0");
+}
+
+#[test]
+fn a_model_that_comes_and_goes() {
+    let models = Models::new();
+    let options = Options::new()
+        .set("models.dir", models.dir())
+        .set("models.poll", "100ms");
+    let gateway = Gateway::start(&options);
+    let running = || gateway.metric("model_info", &[]);
+    assert_eq!(running(), 1.0);
+    let (forest, hidden) = (
+        models.dir().join("wdbc-forest"),
+        models.dir().join(".forest"),
+    );
+    copy_dir(&repository().join("models/wdbc-forest"), &hidden);
+    std::fs::rename(&hidden, &forest).unwrap();
+    wait_until("a second model", SOON, || running() == 2.0);
+    // Half of it is no model, and what runs goes on.
+    std::fs::remove_file(forest.join("1.0.0/model.onnx")).unwrap();
+    wait_until("a reason", SOON, || {
+        reasons(&gateway)
+            .iter()
+            .any(|reason| reason.contains("wdbc-forest/model.toml: version: cannot read"))
+    });
+    assert_eq!(running(), 2.0);
+    std::fs::remove_dir_all(&forest).unwrap();
+    wait_until("one model", SOON, || running() == 1.0);
+    let removed = [("model", "wdbc-forest"), ("result", "removed")];
+    assert_eq!(gateway.metric("model_reloads_total", &removed), 1.0);
+    assert_eq!(reasons(&gateway), Vec::<String>::new());
 }
 
 #[test]

@@ -173,6 +173,9 @@ pub fn is_version(version: &str) -> bool {
 }
 
 #[cfg(test)]
+pub(crate) use tests::EXAMPLE;
+
+#[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
