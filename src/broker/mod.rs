@@ -128,14 +128,14 @@ pub struct State {
 
 enum Link {
     Amqp(Box<amqp::Link>),
-    File(file::Link),
+    File(Box<file::Link>),
 }
 
 impl Link {
     async fn open(config: &Config) -> Result<Self, PublishError> {
         match config.kind {
             Kind::Amqp => Ok(Self::Amqp(Box::new(amqp::Link::open(config).await?))),
-            Kind::File => file::Link::open(&config.file).await.map(Self::File),
+            Kind::File => Ok(Self::File(Box::new(file::Link::open(&config.file).await?))),
         }
     }
 

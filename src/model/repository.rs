@@ -428,7 +428,10 @@ mod tests {
         );
         // Without a manifest of its own a folder is a model as long as the file says which version.
         fs::remove_file(folder.join(MANIFEST)).unwrap();
-        assert_eq!(folders(dir.path()).unwrap(), [folder.clone()]);
+        assert_eq!(
+            folders(dir.path()).unwrap().as_slice(),
+            std::slice::from_ref(&folder)
+        );
         assert!(opened(&folder, "serve = \"1.1.0\"").is_ok());
         assert!(
             opened(&folder, "")
