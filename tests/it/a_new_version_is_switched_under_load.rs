@@ -115,6 +115,7 @@ fn no_study_is_lost_and_each_message_names_its_version() {
     let models = Models::new();
     let (gateway, token) = gateway(&models);
     assert_eq!(served(&gateway), "1.0.0");
+    let threads = model_threads(&gateway);
     let load = Load::start(gateway.dicom_port);
     load.go_on(&gateway);
 
@@ -178,6 +179,10 @@ fn no_study_is_lost_and_each_message_names_its_version() {
     load.go_on(&gateway);
 
     let sent = load.end();
+    // The engines of every version that was tried have ended with their last study.
+    wait_until("the end of the other engines", SOON, || {
+        model_threads(&gateway) == threads
+    });
     wait_until("a message about each study", SOON, || {
         gateway.messages().len() >= sent
     });
@@ -217,6 +222,14 @@ fn no_study_is_lost_and_each_message_names_its_version() {
         gateway.metric("dimse_requests_total", &[("status", "0000")]),
         sent as f64
     );
+}
+
+/// Threads that run models.
+fn model_threads(gateway: &Gateway) -> usize {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", gateway.pid())).unwrap();
+    let names =
+        tasks.filter_map(|task| std::fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|name| name.starts_with("model-")).count()
 }
 
 fn pneumothorax(data: &Value) -> f64 {
