@@ -15,6 +15,7 @@ pub(super) struct Gateway {
     /// URL of the gateway's HTTP server.
     #[arg(
         long,
+        global = true,
         default_value = "http://127.0.0.1:8080",
         env = "PACS_GATEWAY_URL"
     )]
@@ -91,6 +92,7 @@ pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
             ("message", "id"),
             ("model", "model"),
             ("outcome", "outcome"),
+            ("for", "exchange"),
             ("attempts", "attempts"),
             ("since", "published"),
             ("last error", "last_error"),
@@ -108,13 +110,18 @@ pub(super) fn quarantine(args: &ListArgs) -> anyhow::Result<ExitCode> {
     )
 }
 
-pub(super) fn list(
+fn list(
     gateway: &Gateway,
     path: &str,
     field: &str,
     columns: &[(&str, &str)],
 ) -> anyhow::Result<ExitCode> {
-    let body = get(gateway, path)?;
+    show(&get(gateway, path)?, field, columns)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the objects in `field` of an answer as a table: for each column its title and its key.
+pub(super) fn show(body: &Value, field: &str, columns: &[(&str, &str)]) -> anyhow::Result<()> {
     let items = body
         .get(field)
         .and_then(Value::as_array)
@@ -135,10 +142,10 @@ pub(super) fn list(
         .collect();
     let header: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     println!("{}", table::render(&header, &rows));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
+pub(super) fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
     let url = url(gateway, path);
     let asked = agent(Duration::from_secs(10)).get(&url).call();
     answer(&url, asked)

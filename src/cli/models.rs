@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::FAILED;
-use super::ask::{Gateway, list, request};
+use super::ask::{Gateway, get, request, show};
 
 /// Loading and proving models takes as long as they are large.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -97,11 +97,17 @@ fn ls(gateway: &Gateway) -> anyhow::Result<ExitCode> {
         ("signature", "signature"),
         ("in the folder", "versions"),
     ];
-    list(gateway, "models", "models", &running)?;
-    let refused = [
-        ("refused", "model"),
-        ("version", "version"),
-        ("reason", "reason"),
-    ];
-    list(gateway, "models", "refused", &refused)
+    let body = get(gateway, "models")?;
+    show(&body, "models", &running)?;
+    let refused = body.get("refused").and_then(Value::as_array);
+    if refused.is_some_and(|refused| !refused.is_empty()) {
+        let columns = [
+            ("refused", "model"),
+            ("version", "version"),
+            ("reason", "reason"),
+        ];
+        println!();
+        show(&body, "refused", &columns)?;
+    }
+    Ok(ExitCode::SUCCESS)
 }

@@ -124,6 +124,13 @@ fn no_study_is_lost_and_each_message_names_its_version() {
     wait_until("version 1.1.0", SOON, || served(&gateway) == "1.1.0");
     load.go_on(&gateway);
 
+    let mut ls = binary();
+    ls.args(["models", "ls", "--url"]);
+    let table = peers::run(ls.arg(format!("http://127.0.0.1:{}", gateway.http_port)));
+    peers::succeeded(&table);
+    let table = String::from_utf8(table.stdout).unwrap();
+    assert!(table.contains("cxr-phantom  1.1.0    served"), "{table}");
+
     // Each of these is loaded beside the one that answers, and thrown away.
     models.add("1.2.0", |folder| {
         edit(
