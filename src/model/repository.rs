@@ -141,15 +141,18 @@ pub fn folders(dir: &Path) -> Result<Vec<PathBuf>, ModelError> {
     let mut folders = Vec::new();
     for item in fs::read_dir(dir).map_err(unreadable)? {
         let path = item.map_err(unreadable)?.path();
-        let model = [MANIFEST, ROLES]
-            .iter()
-            .any(|name| path.join(name).is_file());
-        if model && !is_hidden(&path) {
+        if is_model(&path) {
             folders.push(path);
         }
     }
     folders.sort();
     Ok(folders)
+}
+
+/// Whether a folder holds a model, in order or not.
+pub fn is_model(folder: &Path) -> bool {
+    let mut files = [MANIFEST, ROLES].iter().map(|name| folder.join(name));
+    files.any(|path| path.is_file()) && !is_hidden(folder)
 }
 
 /// Reads a model's roles, and the packages that have one.

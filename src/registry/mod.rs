@@ -367,22 +367,27 @@ impl Registry {
     pub async fn serve(&self, name: &str, version: &str) -> Result<(), ReloadError> {
         let _turn = self.turn().await?;
         let old = self.snapshot();
-        let Some(before) = old.models.iter().find(|model| model.name == name) else {
-            return Err(ReloadError::Unknown(name.to_owned()));
-        };
+        let unknown = || ReloadError::Unknown(name.to_owned());
+        let only = &self.config.only;
+        if !is_name(name) || (!only.is_empty() && !only.iter().any(|known| known == name)) {
+            return Err(unknown());
+        }
         if !is_version(version) {
             return Err(ReloadError::Refused(format!(
                 "version: `{version}` is no version"
             )));
         }
-        let (folder, trust, wanted) = (
-            before.folder.clone(),
-            self.trust.clone(),
-            version.to_owned(),
-        );
+        let before = old.models.iter().find(|model| model.name == name);
+        // One that was refused from the beginning has a folder and nothing that runs.
+        let folder = before.map_or_else(|| self.config.dir.join(name), |m| m.folder.clone());
+        if !repository::is_model(&folder) {
+            return Err(unknown());
+        }
+        let (trust, wanted) = (self.trust.clone(), version.to_owned());
+        let place = folder.clone();
         let opened = spawn_blocking(move || {
-            let roles = repository::roles(&folder)?.with_served(&wanted);
-            repository::open(&folder, &roles, &trust).map(|installed| (installed, roles))
+            let roles = repository::roles(&place)?.with_served(&wanted);
+            repository::open(&place, &roles, &trust).map(|installed| (installed, roles))
         });
         let refused = |reason: String| {
             tracing::warn!(model = name, version, reason, "version refused");
@@ -393,18 +398,21 @@ impl Registry {
             .await
             .map_err(|err| refused(err.to_string()))?
             .map_err(|err| refused(err.to_string()))?;
-        let model = self.build(Some(before), installed).await;
+        if installed.name() != name {
+            let reason = format!("name: is `{}` in this folder", installed.name());
+            let path = &installed.served.manifest_path;
+            return Err(refused(ModelError::new(path, reason).to_string()));
+        }
+        let model = self.build(before, installed).await;
         let model = model.map_err(|(_, reason)| refused(reason))?;
-        let folder = before.folder.clone();
         // The last thing that can fail: from here the file and the snapshot say the same.
         spawn_blocking(move || write_roles(&folder, &roles))
             .await
             .map_err(|err| refused(err.to_string()))?
             .map_err(|err| refused(err.to_string()))?;
         let mut models = old.models.clone();
-        for slot in models.iter_mut().filter(|model| model.name == name) {
-            slot.clone_from(&model);
-        }
+        models.retain(|model| model.name != name);
+        models.push(model);
         self.count(name, "switched");
         let others = old.refused.iter().filter(|refused| refused.model != name);
         self.publish(models, others.cloned().collect());

@@ -316,6 +316,30 @@ fn a_model_that_comes_and_goes() {
 }
 
 #[test]
+fn a_model_that_was_refused_from_the_beginning_is_served_by_command() {
+    let models = Models::new();
+    let (gateway, token) = gateway(&models);
+    let new = models.dir().join("wdbc-forest");
+    let hidden = models.dir().join(".new");
+    copy_dir(&repository().join("models/wdbc-forest"), &hidden);
+    std::fs::write(hidden.join("serving.toml"), "serve = \"9.0.0\"\n").unwrap();
+    std::fs::rename(&hidden, &new).unwrap();
+    wait_until("a reason", SOON, || {
+        reasons(&gateway)
+            .iter()
+            .any(|reason| reason.contains("9.0.0: there is no manifest"))
+    });
+    let told = models_command(&gateway, &token, &["serve", "wdbc-forest", "1.0.0"]);
+    peers::succeeded(&told);
+    assert_eq!(
+        gateway.metric("models_serving", &[("model", "wdbc-forest")]),
+        1.0
+    );
+    let told = models_command(&gateway, &token, &["serve", "nothing", "1.0.0"]);
+    refuses(&told, &["there is no model `nothing`"]);
+}
+
+#[test]
 fn changing_needs_the_token() {
     let models = Models::new();
     let (with, _token) = gateway(&models);
