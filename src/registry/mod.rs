@@ -6,172 +6,34 @@
 //! its engine has started and warmed up beside the old one, and its golden cases came out as they
 //! should. A version that fails any of it changes nothing but [`Snapshot::refused`].
 
+mod config;
 mod fingerprint;
 pub mod golden;
 mod load;
+mod model;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use serde::Serialize;
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use crate::decoder::Decoders;
 use crate::durable::write_atomically;
-use crate::inference::Engine;
 use crate::model::manifest::{is_name, is_version};
 use crate::model::repository::{self, Installed};
-use crate::model::{ModelError, Package, Role, Roles, Trust};
+use crate::model::{ModelError, Roles, Trust};
 use crate::telemetry::Metrics;
-use crate::units::HumanDuration;
 use fingerprint::Fingerprint;
 
+pub use config::Config;
 pub use load::Loader;
+pub use model::{Choice, Model, Served};
 
 /// Longest wait for a reload that is under way.
 const TURN: Duration = Duration::from_secs(60);
-
-/// The `[models]` section.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Folder of model packages.
-    pub dir: PathBuf,
-    /// Names of the models to serve; empty: all of them.
-    pub only: Vec<String>,
-    /// How often the folder is looked at; 0: never.
-    pub poll: HumanDuration,
-    /// A version without golden cases is refused.
-    pub require_golden: bool,
-    /// Minisign public keys whose signatures of manifests count.
-    pub trusted_keys: Vec<String>,
-    /// A manifest without a signature is refused.
-    pub require_signature: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::from("models"),
-            only: Vec::new(),
-            poll: HumanDuration::from_secs(10),
-            require_golden: false,
-            trusted_keys: Vec::new(),
-            require_signature: false,
-        }
-    }
-}
-
-impl Config {
-    /// Who may sign manifests.
-    ///
-    /// # Errors
-    /// The key and the reason.
-    pub fn trust(&self) -> Result<Trust, String> {
-        Trust::new(&self.trusted_keys, self.require_signature)
-    }
-}
-
-/// A version of a model that runs.
-#[derive(Clone)]
-pub struct Served {
-    /// Manifest and files.
-    pub package: Arc<Package>,
-    /// Its engine.
-    pub engine: Engine,
-    /// What it is there for.
-    pub role: Role,
-}
-
-/// A model and the versions of it that run.
-#[derive(Clone)]
-pub struct Model {
-    /// Name.
-    pub name: String,
-    /// Its folder.
-    pub folder: PathBuf,
-    /// The version that answers.
-    pub served: Served,
-    /// The version that answers for a fraction of the studies, and the fraction in percent.
-    pub canary: Option<(Served, f64)>,
-    /// The versions that are not published.
-    pub shadows: Vec<Served>,
-    /// Every version in the folder.
-    pub versions: Vec<String>,
-}
-
-/// Who looks at a study, of one model.
-pub struct Choice {
-    /// The version whose message is published.
-    pub answers: Served,
-    /// Versions that run afterwards: shadows, and the served one where the canary answers.
-    pub beside: Vec<Served>,
-}
-
-impl Model {
-    /// Every version that runs.
-    pub fn running(&self) -> impl Iterator<Item = &Served> {
-        let canary = self.canary.iter().map(|(served, _)| served);
-        std::iter::once(&self.served)
-            .chain(canary)
-            .chain(&self.shadows)
-    }
-
-    /// Who looks at a study. Whatever arrives of it later, it is the same as long as the fraction is.
-    pub fn choose(&self, study: &str) -> Choice {
-        let shadows = self.shadows.iter().cloned();
-        match &self.canary {
-            Some((canary, percent)) if bucket(&self.name, study) < hundredths(*percent) => Choice {
-                answers: canary.clone(),
-                beside: std::iter::once(self.served.clone())
-                    .chain(shadows)
-                    .collect(),
-            },
-            _ => Choice {
-                answers: self.served.clone(),
-                beside: shadows.collect(),
-            },
-        }
-    }
-
-    /// Whether this is what the folder asks for.
-    fn is(&self, installed: &Installed) -> bool {
-        let wanted = installed.canary.as_ref();
-        let canary = self.canary.as_ref();
-        let same = |served: &Served, package: &Package| served.package.identity == package.identity;
-        same(&self.served, &installed.served)
-            && self.versions == installed.versions
-            && canary.map(|(_, percent)| percent) == wanted.map(|(_, percent)| percent)
-            && canary.zip(wanted).is_none_or(|((a, _), (b, _))| same(a, b))
-            && self.shadows.len() == installed.shadows.len()
-            && self
-                .shadows
-                .iter()
-                .zip(&installed.shadows)
-                .all(|(a, b)| same(a, b))
-    }
-}
-
-/// Where a study stands between 0 and 9999 for a model: SHA-256 of name, NUL and Study Instance UID,
-/// as one number, modulo 10,000.
-fn bucket(model: &str, study: &str) -> u32 {
-    let digest = Sha256::new()
-        .chain_update(model)
-        .chain_update([0])
-        .chain_update(study);
-    let digest = digest.finalize();
-    digest
-        .iter()
-        .fold(0, |rest, byte| (rest * 256 + u32::from(*byte)) % 10_000)
-}
-
-/// Percent in steps of 0.01; roles are checked to be 0 to 100 when they are read.
-fn hundredths(percent: f64) -> u32 {
-    (percent * 100.0).round() as u32
-}
 
 /// A version that is in the folder and not in use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -567,36 +429,4 @@ fn write_roles(folder: &Path, roles: &Roles) -> Result<(), ModelError> {
         .map_err(|reason| ModelError::new(&path, reason))?;
     write_atomically(&path, text.as_bytes())
         .map_err(|err| ModelError::new(&path, format!("cannot be written: {err}")))
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_bucket_of_a_study_is_what_pythons_hashlib_says() {
-        // int(hashlib.sha256(f"{model}\0{study}".encode()).hexdigest(), 16) % 10000
-        for (model, study, expected) in [
-            ("cxr-phantom", "1.2.3", 9067),
-            ("cxr-phantom", "2.25.1", 5550),
-            ("wdbc-forest", "1.2.3", 5282),
-            ("m", "2.25.340282366920938463463374607431768211455", 7294),
-        ] {
-            assert_eq!(bucket(model, study), expected, "{model} {study}");
-        }
-    }
-
-    #[test]
-    fn percent_counts_in_hundredths() {
-        for (percent, expected) in [
-            (0.0, 0),
-            (0.01, 1),
-            (0.29, 29),
-            (10.0, 1000),
-            (100.0, 10_000),
-        ] {
-            assert_eq!(hundredths(percent), expected);
-        }
-    }
 }
