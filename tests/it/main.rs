@@ -20,6 +20,7 @@ mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
 mod a_shadow_is_never_published_to_clinicians;
 mod a_study_without_a_model_is_skipped;
+mod an_older_database_is_taken_over;
 mod an_undecodable_image_fails_with_a_code;
 mod an_unroutable_message_is_kept;
 mod associations_are_admitted_by_rule;
