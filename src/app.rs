@@ -88,6 +88,8 @@ impl App {
         )
         .await
         .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
+        let token = config.http.check_token().await;
+        token.context("http.admin_token_file")?;
         let server = Server::bind(&config.http)
             .await
             .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;

@@ -49,6 +49,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Reads the token once, so that a file that cannot be used is an error at start.
+    ///
+    /// # Errors
+    /// The file and the reason.
+    pub async fn check_token(&self) -> std::io::Result<()> {
+        if !self.admin_token_file.as_os_str().is_empty() {
+            models::token(&self.admin_token_file).await?;
+        }
+        Ok(())
+    }
+}
+
 /// Ports in use.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ports {
@@ -98,11 +111,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Binds eagerly, so that a taken port is an error at start, and so is a token that cannot be read.
+    /// Binds eagerly, so that a taken port is an error at start.
     pub async fn bind(config: &Config) -> std::io::Result<Self> {
-        if !config.admin_token_file.as_os_str().is_empty() {
-            models::token(&config.admin_token_file).await?;
-        }
         let listener = TcpListener::bind(&config.bind).await?;
         Ok(Self { listener })
     }
