@@ -2,7 +2,7 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, minisign, the tests' Python packages and cargo-fuzz (make test)
 #   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
 #
@@ -112,6 +112,7 @@ peers() {
   local missing=()
   [ -n "${PACS_GATEWAY_TEST_AMQP_URL:-}" ] || has rabbitmq-server || missing+=(rabbitmq-server)
   { has storescu && has dcmsend && has echoscu; } || missing+=(dcmtk)
+  has minisign || missing+=(minisign)
   [ ${#missing[@]} = 0 ] && return
   install_debian "${missing[@]}" ||
     die "the tests need ${missing[*]}, and apt-get is absent or may not be used here; install them and run this again"

@@ -4,7 +4,6 @@
 //! be wrong in configuration or models is an error here, before a modality can connect. [`App::run`]
 //! starts the stages and drains them in the order of the flow.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,14 +19,14 @@ use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
-use crate::http::{Api, ModelInfo, Phase, Ports, Server};
-use crate::inference::{Engine, Gate};
+use crate::http::{Api, Phase, Ports, Server};
+use crate::inference::Gate;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
-use crate::model::{ModelError, repository};
 use crate::outbox::Outbox;
-use crate::pipeline::{Pipeline, Served};
+use crate::pipeline::{Beside, Pipeline};
+use crate::registry::{Loader, Model, Registry};
 use crate::spool::{Recovered, Spool};
 use crate::telemetry::Metrics;
 use crate::{broker, scp};
@@ -64,22 +63,14 @@ impl App {
     /// Whatever in configuration, spool or models keeps the gateway from starting.
     pub async fn build(config: Config) -> Result<Self> {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
-        let models = load_models(config.clone()).await?;
-        let provider = config.inference.provider.as_str();
-        let (models, onnxruntime) = models;
-        for served in &models {
-            let manifest = &served.package.manifest;
-            let labels = [manifest.name.as_str(), &manifest.version, &manifest.sha256];
-            metrics.model_info.with_label_values(&labels).set(1);
-            for engine in &served.engines {
-                engine.report_to(&metrics);
-            }
-            tracing::info!(model = %served.package.id(), provider, "model is being served");
-        }
-        let (decode, counters) = (config.decode.clone(), Arc::clone(&metrics));
-        let decoders =
-            spawn_blocking(move || Decoders::start(decode, child::this_program(), Some(counters)))
-                .await??;
+        let decoders = decoders(&config, Some(Arc::clone(&metrics))).await?;
+        let registry = Registry::start(
+            config.models.clone(),
+            config.inference.clone(),
+            decoders.clone(),
+            Arc::clone(&metrics),
+        );
+        let registry = Arc::new(registry.await?);
         let spool_config = config.spool.clone();
         let (spool, recovered) = spawn_blocking(move || Spool::open(spool_config))
             .await?
@@ -92,7 +83,7 @@ impl App {
         let artefacts = Arc::new(artefacts);
         let path = config.spool.dir.join("state.db");
         let schema = [Ledger::schema(), Outbox::schema()].concat();
-        let database = spawn_blocking(move || Database::open(&path, &schema))
+        let database = spawn_blocking(move || Database::open(&path, &schema, Outbox::upgrades()))
             .await?
             .context("spool.dir")?;
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
@@ -105,6 +96,8 @@ impl App {
         )
         .await
         .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
+        let token = config.http.check_token().await;
+        token.context("http.admin_token_file")?;
         let server = Server::bind(&config.http)
             .await
             .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;
@@ -117,7 +110,8 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
-            models,
+            registry: Arc::clone(&registry),
+            beside: Beside::default(),
             sites: config.models.sites.clone(),
             study: config.study.clone(),
             message: config.message.clone(),
@@ -125,8 +119,8 @@ impl App {
             decoding: Gate::new(decoders.count()),
             decoders,
             runtime: RuntimeFacts {
-                provider,
-                onnxruntime,
+                provider: config.inference.provider.as_str(),
+                onnxruntime: registry.onnxruntime(),
             },
             outbox_wake: Arc::clone(&outbox_wake),
             metrics: Arc::clone(&metrics),
@@ -174,7 +168,12 @@ impl App {
                     .covered()
                     .await
                     .is_ok_and(|covered| covered >= instances);
-                if covered && outbox.owed().await.is_ok_and(|owed| owed.messages == 0) {
+                if covered
+                    && outbox
+                        .owed()
+                        .await
+                        .is_ok_and(|owed| owed.messages + owed.shadow == 0)
+                {
                     return;
                 }
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -201,6 +200,7 @@ impl App {
         let stop = signals.stop.clone();
         let [refuse, finish, flush, quiet] = [(); 4].map(|()| stop.child_token());
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
+        let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
         let pipeline_run = self.pipeline.run(self.wake_ups, finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
             pipeline_run.await;
@@ -211,6 +211,7 @@ impl App {
             publisher_run.await;
             Ok::<(), String>(())
         });
+        let mut models = Stage::spawn("models", watch);
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
 
@@ -220,6 +221,7 @@ impl App {
             error = scp.died() => Some(error),
             error = pipeline.died() => Some(error),
             error = publisher.died() => Some(error),
+            error = models.died() => Some(error),
             error = housekeeper.died() => Some(error),
             error = http.died() => Some(error),
         };
@@ -233,6 +235,7 @@ impl App {
             refuse.cancel();
             told(scp.finish(grace.associations.get()).await);
             finish.cancel();
+            told(models.finish(grace.studies.get()).await);
             told(pipeline.finish(grace.studies.get()).await);
             flush.cancel();
             told(publisher.finish(grace.outbox.get()).await);
@@ -252,22 +255,15 @@ impl App {
     }
 
     fn api(&self, phase: watch::Receiver<Phase>) -> Api {
-        let provider = self.config.inference.provider.as_str();
-        let pipeline = Arc::clone(&self.pipeline);
-        let models = move || {
-            pipeline
-                .models
-                .iter()
-                .map(|m| model_info(m, provider))
-                .collect()
-        };
         Api {
             spool: self.pipeline.spool.clone(),
             artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
-            models: Arc::new(models),
+            registry: Arc::clone(&self.pipeline.registry),
+            provider: self.config.inference.provider.as_str(),
+            admin_token_file: self.config.http.admin_token_file.clone(),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,
@@ -275,51 +271,19 @@ impl App {
     }
 }
 
-fn model_info(served: &Served, provider: &'static str) -> ModelInfo {
-    let manifest = &served.package.manifest;
-    let labels = manifest.output.labels().into_iter();
-    ModelInfo {
-        name: manifest.name.clone(),
-        version: manifest.version.clone(),
-        sha256: manifest.sha256.clone(),
-        title: manifest.title.clone(),
-        intended_use: manifest.intended_use.clone(),
-        device_uid: manifest.device_uid.clone(),
-        provider,
-        state: served.state().as_str(),
-        labels: labels.map(|label| label.label.to_owned()).collect(),
-    }
+/// Starts the decoding processes.
+async fn decoders(config: &Config, metrics: Option<Arc<Metrics>>) -> Result<Decoders> {
+    let config = config.decode.clone();
+    let start = move || Decoders::start(config, child::this_program(), metrics);
+    Ok(spawn_blocking(start).await??)
 }
 
-/// Loads every model, and runs each once. Also gives the library's version.
-pub async fn load_models(config: Config) -> Result<(Vec<Served>, String)> {
-    spawn_blocking(move || {
-        let packages = repository::scan(&config.models.dir)?;
-        config
-            .models
-            .sites
-            .check(packages.iter().map(|package| &package.manifest))
-            .map_err(|reason| ModelError::new(Path::new("configuration"), reason))?;
-        let packages = repository::select(packages, &config.models.only)?;
-        let program = child::this_program();
-        let mut models = Vec::new();
-        for package in packages {
-            let mut engines = Vec::new();
-            for onnx in package.graphs() {
-                engines.push(Engine::start(&config.inference, &package, &program, &onnx)?);
-            }
-            models.push(Served {
-                package: Arc::new(package),
-                engines,
-            });
-        }
-        let version = models
-            .iter()
-            .find_map(|served: &Served| Some(served.engines.first()?.version().to_owned()))
-            .unwrap_or_default();
-        Ok((models, version))
-    })
-    .await?
+/// Starts every model without proving or serving it. Also gives what can run its golden cases.
+pub async fn load_models(config: &Config) -> Result<(Vec<Model>, Loader)> {
+    let decoders = decoders(config, None).await?;
+    let trust = config.models.trust().map_err(anyhow::Error::msg)?;
+    let loader = Loader::new(config.inference.clone(), decoders, None);
+    Ok((loader.all(&config.models, &trust).await?, loader))
 }
 
 /// An abandoned stage costs time at the next start, nothing else.

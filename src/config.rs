@@ -11,10 +11,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::pipeline::{MessageConfig, Sites};
+use crate::pipeline::MessageConfig;
 use crate::units::HumanDuration;
 use crate::{
-    artefact, broker, decoder, http, inference, maintenance, scp, spool, study, telemetry,
+    artefact, broker, decoder, http, inference, maintenance, registry, scp, spool, study, telemetry,
 };
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
@@ -33,7 +33,7 @@ pub struct Config {
     /// When studies are complete.
     pub study: study::Config,
     /// Where models are.
-    pub models: Models,
+    pub models: registry::Config,
     /// How images are decoded.
     pub decode: decoder::Config,
     /// How models are run.
@@ -52,28 +52,6 @@ pub struct Config {
     pub log: telemetry::logging::Config,
     /// How the process ends.
     pub shutdown: Shutdown,
-}
-
-/// The `[models]` section.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Models {
-    /// Folder of model packages.
-    pub dir: PathBuf,
-    /// Names of the models to serve; empty: all of them.
-    pub only: Vec<String>,
-    /// What is different for certain senders.
-    pub sites: Sites,
-}
-
-impl Default for Models {
-    fn default() -> Self {
-        Self {
-            dir: PathBuf::from("models"),
-            only: Vec::new(),
-            sites: Sites::default(),
-        }
-    }
 }
 
 /// The `[shutdown]` section: graces of the drain, in the order of the flow.
@@ -200,6 +178,12 @@ impl Config {
             if value.get().is_zero() {
                 return refuse(format!("{key}: must be longer than zero"));
             }
+        }
+        if let Err(reason) = self.models.trust() {
+            return refuse(reason);
+        }
+        if self.broker.shadow == self.broker.exchange || self.broker.shadow == self.broker.queue {
+            return refuse("broker.shadow: must not be where findings go".to_owned());
         }
         if self.message.source.is_empty() {
             return refuse("message.source: must not be empty".to_owned());

@@ -1,6 +1,10 @@
-//! HTTP: probes, metrics, the receipt ledger. Nothing here changes state.
+//! HTTP: probes, metrics, the receipt ledger, models. Only [`models`] changes anything, and only for
+//! who has the token.
+
+mod models;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Json;
@@ -9,7 +13,7 @@ use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
@@ -22,6 +26,7 @@ use crate::broker;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
+use crate::registry::Registry;
 use crate::spool::Spool;
 use crate::telemetry::Metrics;
 
@@ -34,13 +39,29 @@ const MAX_ROWS: u32 = 10_000;
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub bind: String,
+    /// File with the bearer token of requests that change something; empty: there are none.
+    pub admin_token_file: PathBuf,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             bind: "0.0.0.0:8080".to_owned(),
+            admin_token_file: PathBuf::new(),
         }
+    }
+}
+
+impl Config {
+    /// Reads the token once, so that a file that cannot be used is an error at start.
+    ///
+    /// # Errors
+    /// The file and the reason.
+    pub async fn check_token(&self) -> std::io::Result<()> {
+        if !self.admin_token_file.as_os_str().is_empty() {
+            models::token(&self.admin_token_file).await?;
+        }
+        Ok(())
     }
 }
 
@@ -62,29 +83,6 @@ pub enum Phase {
     Draining,
 }
 
-/// A model as `/api/v1/models` tells of it.
-#[derive(Debug, Clone, Serialize)]
-pub struct ModelInfo {
-    /// Name.
-    pub name: String,
-    /// Version.
-    pub version: String,
-    /// SHA-256 of the ONNX file.
-    pub sha256: String,
-    /// Title.
-    pub title: String,
-    /// Intended use.
-    pub intended_use: String,
-    /// Device UID.
-    pub device_uid: String,
-    /// Execution provider.
-    pub provider: &'static str,
-    /// `serving` or `fenced`.
-    pub state: &'static str,
-    /// Labels it reports.
-    pub labels: Vec<String>,
-}
-
 /// What the handlers read from.
 #[derive(Clone)]
 pub struct Api {
@@ -98,8 +96,12 @@ pub struct Api {
     pub outbox: Outbox,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    /// Tells of the models being served, as they are now.
-    pub models: Arc<dyn Fn() -> Vec<ModelInfo> + Send + Sync>,
+    /// Models being served.
+    pub registry: Arc<Registry>,
+    /// Execution provider.
+    pub provider: &'static str,
+    /// Where the token is; empty: nowhere.
+    pub admin_token_file: PathBuf,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.
@@ -142,8 +144,10 @@ fn router(api: Api) -> Router {
         .route("/api/v1/studies/{uid}", get(study))
         .route("/api/v1/outbox", get(outbox))
         .route("/api/v1/quarantine", get(quarantine))
-        .route("/api/v1/models", get(models))
         .route("/api/v1/artefacts/{name}", get(artefact))
+        .route("/api/v1/models", get(models::list))
+        .route("/api/v1/models/reload", post(models::reload))
+        .route("/api/v1/models/{name}/serve", post(models::serve))
         .route("/api/v1/openapi.json", get(openapi))
         .with_state(api)
 }
@@ -221,10 +225,6 @@ async fn quarantine(State(api): State<Api>) -> Response {
         }
         _ => failure("the quarantine cannot be read"),
     }
-}
-
-async fn models(State(api): State<Api>) -> Response {
-    Json(json!({ "models": (api.models)() })).into_response()
 }
 
 /// Sent piece by piece: a mask of a volume may be large.

@@ -42,10 +42,12 @@ pub mod answers;
 pub mod broker;
 pub mod explanation;
 pub mod maintenance;
-pub mod pipeline;
 pub mod volume;
 
+pub mod registry;
+
 pub mod http;
+pub mod pipeline;
 
 pub mod config;
 

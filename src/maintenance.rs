@@ -152,6 +152,7 @@ impl Housekeeper {
             .set(age(self.spool.oldest()));
         let owed = self.outbox.owed().await?;
         metrics.outbox_messages.set(gauge(owed.messages));
+        metrics.outbox_shadow_messages.set(gauge(owed.shadow));
         metrics.outbox_oldest_age_seconds.set(age(owed.oldest));
         Ok(())
     }

@@ -12,24 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pacs_gateway::answers::ask;
-use pacs_gateway::app::load_models;
-use pacs_gateway::config::Config;
 use pacs_gateway::findings::{self, Sample};
 use pacs_gateway::inference::Turn;
 use pacs_gateway::model::manifest::{Combine, Priority};
 use pacs_gateway::model::{OutputSpec, Tensor, TensorData, repository};
-use pacs_gateway::pipeline::Served;
+use pacs_gateway::registry::Served;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-/// Models below `tests/fixtures`, each with one session.
-async fn models(folder: &Path, only: &[&str]) -> Vec<Served> {
-    let mut config = Config::default();
-    config.models.dir = folder.to_owned();
-    config.models.only = only.iter().map(|name| (*name).to_owned()).collect();
-    config.inference.sessions = 1;
-    load_models(config).await.unwrap().0
-}
+mod served;
 
 fn fixtures(folder: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -75,7 +66,7 @@ fn table(golden: &Value, key: &str) -> Vec<Vec<f64>> {
 
 #[tokio::test]
 async fn models_of_scikit_learn_answer_as_scikit_learn_does() {
-    let models = models(&fixtures("tabular"), &[]).await;
+    let models = served::models(&fixtures("tabular"), &[]);
     assert_eq!(models.len(), 10, "the models of scripts/golden_tabular.py");
     for served in models {
         let name = &served.package.manifest.name;
@@ -123,7 +114,7 @@ async fn graphs_and_mirror_images_become_one_number_as_in_numpy() {
     let folder = tempfile::tempdir().unwrap();
     let model = folder.path().join("three-folds");
     copy(&fixtures("combinations/three-folds"), &model);
-    let served = models(folder.path(), &[]).await.remove(0);
+    let served = served::models(folder.path(), &[]).remove(0);
     let golden = fs::read_to_string(model.join("1/expected.json")).unwrap();
     let golden: Value = serde_json::from_str(&golden).unwrap();
     assert_eq!(served.engines.len(), 3);

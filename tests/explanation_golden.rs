@@ -6,17 +6,17 @@
 use std::fs;
 use std::path::Path;
 
-use pacs_gateway::app::load_models;
-use pacs_gateway::config::Config;
 use pacs_gateway::dicom::dataset::{DicomFile, ReadLimits};
 use pacs_gateway::explanation::{activation, occlusion};
 use pacs_gateway::findings::{self, Said, Sample};
 use pacs_gateway::inference::{Answer, Turn};
 use pacs_gateway::model::manifest::{Activation, Priority};
 use pacs_gateway::model::{ImageSpec, InputSpec, Tensor};
-use pacs_gateway::pipeline::Served;
 use pacs_gateway::pixel::{Frames, Limits, prepare};
+use pacs_gateway::registry::Served;
 use serde_json::Value;
+
+mod served;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -31,12 +31,8 @@ fn numbers(value: &Value) -> Vec<f64> {
     serde_json::from_value(value.clone()).unwrap()
 }
 
-async fn model(dir: &str, name: &str) -> Served {
-    let mut config = Config::default();
-    config.models.dir = root().join(dir);
-    config.models.only = vec![name.to_owned()];
-    config.inference.sessions = 1;
-    load_models(config).await.unwrap().0.remove(0)
+fn model(dir: &str, name: &str) -> Served {
+    served::models(&root().join(dir), &[name]).remove(0)
 }
 
 /// The tensor that a model sees of a file.
@@ -98,7 +94,7 @@ fn every<T: Copy>(values: &[T], columns: usize, step: usize) -> Vec<T> {
 
 #[tokio::test]
 async fn occlusion_heat_is_that_of_numpy_and_onnxruntime() {
-    let served = model("models", "cxr-phantom").await;
+    let served = model("models", "cxr-phantom");
     let expected = expected("occlusion.json");
     let study = expected["study"].as_str().unwrap();
     let folder = served.package.onnx.parent().unwrap().join("golden");
@@ -137,7 +133,7 @@ async fn occlusion_heat_is_that_of_numpy_and_onnxruntime() {
 #[tokio::test]
 async fn an_activation_map_is_resampled_as_pillow_does() {
     let folder = "tests/fixtures/explanation/models";
-    let served = model(folder, "cam").await;
+    let served = model(folder, "cam");
     let expected = expected("cam.json");
     let golden = served.package.onnx.parent().unwrap().join("golden");
     let (_, tensor) = tensor(&served, &golden.join("blobs/1.dcm"));

@@ -1,5 +1,8 @@
 //! One connection to RabbitMQ, with publisher confirms.
 //!
+//! Messages of shadows have a channel of their own, which is opened for the first of them: what the
+//! broker refuses there (an exchange that is missing, a permission) closes that channel alone.
+//!
 //! Auto-recovery is off on purpose: it never sends unconfirmed messages again, and the outbox does.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
@@ -9,13 +12,14 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Config, PublishError, topology};
 use crate::findings::event::{CONTENT_TYPE, EVENT_TYPE};
-use crate::outbox::{Due, Message};
+use crate::outbox::{Due, Exchange, Message};
 
 /// An open channel in confirm mode.
 pub(super) struct Link {
     connection: Connection,
     channel: Channel,
-    exchange: String,
+    shadow: Option<Channel>,
+    config: Config,
     timeout: Duration,
 }
 
@@ -40,7 +44,8 @@ impl Link {
         Ok(Self {
             connection,
             channel,
-            exchange: config.exchange.clone(),
+            shadow: None,
+            config: config.clone(),
             timeout,
         })
     }
@@ -70,8 +75,31 @@ impl Link {
         answers
     }
 
+    /// The channel for the messages of an exchange.
+    async fn channel(&mut self, exchange: Exchange) -> lapin::Result<&Channel> {
+        if exchange == Exchange::Findings {
+            return Ok(&self.channel);
+        }
+        let open = self
+            .shadow
+            .take()
+            .filter(|channel| channel.status().connected());
+        let channel = match open {
+            Some(channel) => channel,
+            None => {
+                let channel = self.connection.create_channel().await?;
+                channel
+                    .confirm_select(ConfirmSelectOptions::default())
+                    .await?;
+                topology::prepare_shadow(&channel, &self.config).await?;
+                channel
+            }
+        };
+        Ok(self.shadow.insert(channel))
+    }
+
     async fn send(
-        &self,
+        &mut self,
         message: &Message,
         deadline: Instant,
     ) -> Result<lapin::PublisherConfirm, PublishError> {
@@ -86,16 +114,26 @@ impl Link {
             .with_type(EVENT_TYPE.into())
             .with_timestamp(message.created_at.seconds())
             .with_app_id("pacs-gateway".into());
-        let publish = self.channel.basic_publish(
-            self.exchange.as_str().into(),
-            message.routing_key.as_str().into(),
-            options,
-            &message.body,
-            properties,
-        );
+        let timeout = self.timeout;
+        let exchange = match message.exchange {
+            Exchange::Findings => self.config.exchange.clone(),
+            Exchange::Shadow => self.config.shadow.clone(),
+        };
+        let publish = async {
+            let channel = self.channel(message.exchange).await?;
+            channel
+                .basic_publish(
+                    exchange.into(),
+                    message.routing_key.as_str().into(),
+                    options,
+                    &message.body,
+                    properties,
+                )
+                .await
+        };
         timeout_at(deadline, publish)
             .await
-            .map_err(|_| PublishError::Connection(format!("not sent within {:?}", self.timeout)))?
+            .map_err(|_| PublishError::Connection(format!("not sent within {timeout:?}")))?
             .map_err(broken)
     }
 

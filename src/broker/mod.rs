@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
-use crate::outbox::{Due, Outbox};
+use crate::outbox::{Due, Exchange, Outbox};
 use crate::retry::Backoff;
 use crate::telemetry::Metrics;
 use crate::units::HumanDuration;
@@ -46,6 +46,8 @@ pub struct Config {
     pub exchange: String,
     /// Default queue, bound with `#`.
     pub queue: String,
+    /// Topic exchange of the messages of shadows, and its queue.
+    pub shadow: String,
     /// Declare exchanges and queues, verify them, or neither.
     pub declare: Declare,
     /// Longest wait for the connection and for a confirm.
@@ -72,6 +74,7 @@ impl Default for Config {
             file: PathBuf::from("findings.ndjson"),
             exchange: "pacs.findings".to_owned(),
             queue: "pacs.findings".to_owned(),
+            shadow: "pacs.shadow".to_owned(),
             declare: Declare::default(),
             confirm_timeout: HumanDuration::from_secs(15),
             window: 256,
@@ -125,14 +128,14 @@ pub struct State {
 
 enum Link {
     Amqp(Box<amqp::Link>),
-    File(file::Link),
+    File(Box<file::Link>),
 }
 
 impl Link {
     async fn open(config: &Config) -> Result<Self, PublishError> {
         match config.kind {
             Kind::Amqp => Ok(Self::Amqp(Box::new(amqp::Link::open(config).await?))),
-            Kind::File => file::Link::open(&config.file).await.map(Self::File),
+            Kind::File => Ok(Self::File(Box::new(file::Link::open(&config.file).await?))),
         }
     }
 
@@ -263,6 +266,8 @@ impl Publisher {
         let mut broken = None;
         for (due, answer) in due.iter().zip(answers) {
             let result = answer.as_ref().err().map_or("ack", PublishError::result);
+            // Whatever is wrong on the shadows' side waits there.
+            let findings = due.message.exchange == Exchange::Findings;
             self.metrics
                 .published_total
                 .with_label_values(&[result])
@@ -274,7 +279,7 @@ impl Publisher {
                         .observe(now.since(due.message.created_at).as_secs_f64());
                     confirmed.push(due.seq);
                 }
-                Err(err @ PublishError::Connection(_)) => broken = Some(err),
+                Err(err @ PublishError::Connection(_)) if findings => broken = Some(err),
                 Err(err) => {
                     let delay = REFUSED.jittered(due.attempts);
                     tracing::warn!(message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");

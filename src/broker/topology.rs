@@ -41,6 +41,26 @@ pub(super) async fn prepare(channel: &Channel, config: &Config) -> lapin::Result
     }
 }
 
+/// The same for the messages of shadows, when the first of them is sent: `<shadow>` is a topic exchange
+/// with a quorum queue of its name, bound with `#`. No dead letters: nobody answers for them.
+pub(super) async fn prepare_shadow(channel: &Channel, config: &Config) -> lapin::Result<()> {
+    let options = |passive: bool| ExchangeDeclareOptions {
+        durable: !passive,
+        passive,
+        ..ExchangeDeclareOptions::default()
+    };
+    let name = config.shadow.as_str();
+    match config.declare {
+        Declare::Active => {
+            exchange(channel, name, ExchangeKind::Topic, options(false), &[]).await?;
+            queue(channel, name, &[]).await?;
+            bind(channel, name, name, "#").await
+        }
+        Declare::Passive => exchange(channel, name, ExchangeKind::Topic, options(true), &[]).await,
+        Declare::None => Ok(()),
+    }
+}
+
 async fn declare(channel: &Channel, config: &Config) -> lapin::Result<()> {
     let durable = ExchangeDeclareOptions {
         durable: true,

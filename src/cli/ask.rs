@@ -15,6 +15,7 @@ pub(super) struct Gateway {
     /// URL of the gateway's HTTP server.
     #[arg(
         long,
+        global = true,
         default_value = "http://127.0.0.1:8080",
         env = "PACS_GATEWAY_URL"
     )]
@@ -91,6 +92,7 @@ pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
             ("message", "id"),
             ("model", "model"),
             ("outcome", "outcome"),
+            ("for", "exchange"),
             ("attempts", "attempts"),
             ("since", "published"),
             ("last error", "last_error"),
@@ -114,7 +116,12 @@ fn list(
     field: &str,
     columns: &[(&str, &str)],
 ) -> anyhow::Result<ExitCode> {
-    let body = get(gateway, path)?;
+    show(&get(gateway, path)?, field, columns)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the objects in `field` of an answer as a table: for each column its title and its key.
+pub(super) fn show(body: &Value, field: &str, columns: &[(&str, &str)]) -> anyhow::Result<()> {
     let items = body
         .get(field)
         .and_then(Value::as_array)
@@ -135,20 +142,47 @@ fn list(
         .collect();
     let header: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
     println!("{}", table::render(&header, &rows));
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }
 
-fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
-    let url = format!("{}/api/v1/{path}", gateway.url.trim_end_matches('/'));
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(Duration::from_secs(10)))
+pub(super) fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
+    let url = url(gateway, path);
+    let asked = agent(Duration::from_secs(10)).get(&url).call();
+    answer(&url, asked)
+}
+
+/// A POST with the administrator's token.
+pub(super) fn request(
+    gateway: &Gateway,
+    path: &str,
+    token: &str,
+    body: &Value,
+    deadline: Duration,
+) -> anyhow::Result<Value> {
+    let url = url(gateway, path);
+    let post = agent(deadline).post(&url);
+    let post = post.header("Authorization", format!("Bearer {token}"));
+    answer(&url, post.send_json(body))
+}
+
+fn url(gateway: &Gateway, path: &str) -> String {
+    format!("{}/api/v1/{path}", gateway.url.trim_end_matches('/'))
+}
+
+fn agent(deadline: Duration) -> ureq::Agent {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(deadline))
         .http_status_as_error(false)
         .build()
-        .into();
-    let mut answer = agent
-        .get(&url)
-        .call()
-        .with_context(|| format!("asking {url}; is the gateway running there?"))?;
+        .into()
+}
+
+fn answer(
+    url: &str,
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> anyhow::Result<Value> {
+    let mut answer =
+        answer.with_context(|| format!("asking {url}; is the gateway running there?"))?;
     let status = answer.status();
     let body: Value = answer
         .body_mut()

@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{ConfigArgs, REFUSED, Refused, explain, golden, runtime, table};
+use super::{ConfigArgs, REFUSED, Refused, explain, runtime, table};
+use crate::app::load_models;
 use crate::model::InputSpec;
 use crate::model::manifest::NamedInput;
-use crate::pipeline::Served;
+use crate::registry::{Config, Loader, Model, Served};
 
 /// Arguments of `check`.
 #[derive(Args)]
@@ -29,17 +30,19 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         return explain::run(&config, &args.explain, args.calling_ae.as_deref());
     }
     runtime()?.block_on(async {
-        let models = golden::models(&config).await.map_err(Refused)?;
+        let (models, loader) = load_models(&config).await.map_err(Refused)?;
         let mut rows = Vec::new();
         let mut good = true;
-        for served in &models {
-            let (verdict, passed) = golden_cases(served).await?;
+        for served in models.iter().flat_map(Model::running) {
+            let (verdict, passed) = golden_cases(&loader, served, &config.models).await;
             good &= passed;
             rows.push(row(served, config.inference.provider.as_str(), verdict));
         }
         let header = [
             "model",
             "version",
+            "role",
+            "signature",
             "applies to",
             "input",
             "labels",
@@ -88,6 +91,8 @@ fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
     vec![
         manifest.name.clone(),
         manifest.version.clone(),
+        served.role.as_str().to_owned(),
+        served.package.signature.as_str().to_owned(),
         conditions.join(" "),
         input,
         labels.join(", "),
@@ -96,24 +101,13 @@ fn row(served: &Served, provider: &str, golden: String) -> Vec<String> {
     ]
 }
 
-async fn golden_cases(served: &Served) -> anyhow::Result<(String, bool)> {
-    let cases = served.package.golden_cases()?;
-    let mut worst: f64 = 0.0;
-    for case in &cases {
-        match golden::run(served, case).await {
-            Ok(difference) => worst = worst.max(difference),
-            Err(err) => {
-                let name = case.file_name().unwrap_or_default().to_string_lossy();
-                eprintln!(
-                    "pacs-gateway: {}: golden case {name}: {err:#}",
-                    served.package.id()
-                );
-                return Ok((format!("{name} FAILED"), false));
-            }
+async fn golden_cases(loader: &Loader, served: &Served, config: &Config) -> (String, bool) {
+    match loader.prove(served, config.require_golden).await {
+        Ok((0, _)) => ("none".to_owned(), true),
+        Ok((count, worst)) => (format!("{count} passed, off by {worst:.0e} at most"), true),
+        Err(err) => {
+            eprintln!("pacs-gateway: {}: {err:#}", served.package.id());
+            ("FAILED".to_owned(), false)
         }
     }
-    Ok(match cases.len() {
-        0 => ("none".to_owned(), true),
-        count => (format!("{count} passed, off by {worst:.0e} at most"), true),
-    })
 }

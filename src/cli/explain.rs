@@ -41,11 +41,14 @@ pub(super) fn run(
     calling_ae: Option<&str>,
 ) -> anyhow::Result<ExitCode> {
     let refused = |reason: String| Refused(anyhow::anyhow!(reason));
-    let packages = repository::scan(&config.models.dir).map_err(|err| Refused(err.into()))?;
-    let manifests = packages.iter().map(|package| &package.manifest);
+    let trust = config.models.trust().map_err(refused)?;
+    let models =
+        repository::scan_trusted(&config.models.dir, &trust).map_err(|err| Refused(err.into()))?;
+    let manifests = models.iter().map(|model| &model.served.manifest);
     config.models.sites.check(manifests).map_err(refused)?;
-    let packages =
-        repository::select(packages, &config.models.only).map_err(|err| Refused(err.into()))?;
+    let models =
+        repository::select(models, &config.models.only).map_err(|err| Refused(err.into()))?;
+    let packages: Vec<Package> = models.into_iter().map(|model| model.served).collect();
     let mut files = Vec::new();
     for path in paths {
         walk(path, &mut files);

@@ -7,9 +7,8 @@ mod check;
 pub mod decode;
 mod demo;
 mod explain;
-mod golden;
 mod infer;
-mod roles;
+mod models;
 mod scu;
 mod serve;
 mod table;
@@ -61,6 +60,8 @@ enum Command {
     Outbox(ask::ListArgs),
     /// What the running gateway has set aside.
     Quarantine(ask::ListArgs),
+    /// Which versions of models the running gateway serves, and changing that.
+    Models(models::ModelsArgs),
 }
 
 /// Where the configuration comes from.
@@ -103,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Study(args) => ask::study(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
+        Command::Models(args) => models::run(&args),
     };
     match outcome {
         Ok(code) => code,

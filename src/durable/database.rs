@@ -16,8 +16,6 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 1024;
 /// Writes that share one commit.
 const GROUP: usize = 512;
-/// Version of the tables, in SQLite's `user_version`.
-const FORMAT: i64 = 1;
 
 /// A failed read or write.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -95,11 +93,12 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens `path`, applies `schema` (idempotent statements) and starts the writer.
+    /// Opens `path`, applies `schema` (idempotent statements) and starts the writer. The format of a
+    /// file is in SQLite's `user_version`, from 1; each of `upgrades` brings one to the next.
     ///
     /// # Errors
     /// A file that cannot be opened, or whose format a newer gateway has written.
-    pub fn open(path: &Path, schema: &str) -> Result<Self, DatabaseError> {
+    pub fn open(path: &Path, schema: &str, upgrades: &[&str]) -> Result<Self, DatabaseError> {
         let fail = |err: rusqlite::Error| DatabaseError::Open {
             path: path.to_owned(),
             reason: err.to_string(),
@@ -108,15 +107,23 @@ impl Database {
         let found: i64 = writer
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(fail)?;
-        if found > FORMAT {
+        let wanted = 1 + i64::try_from(upgrades.len()).unwrap_or(i64::MAX);
+        if found > wanted {
             return Err(DatabaseError::Open {
                 path: path.to_owned(),
-                reason: format!("its format is {found}, this gateway knows up to {FORMAT}"),
+                reason: format!("its format is {found}, this gateway knows up to {wanted}"),
             });
+        }
+        for (format, upgrade) in (1..).zip(upgrades) {
+            if found > 0 && found <= format {
+                let next = format + 1;
+                let whole = format!("BEGIN; {upgrade}; PRAGMA user_version = {next}; COMMIT;");
+                writer.execute_batch(&whole).map_err(fail)?;
+            }
         }
         writer.execute_batch(schema).map_err(fail)?;
         writer
-            .pragma_update(None, "user_version", FORMAT)
+            .pragma_update(None, "user_version", wanted)
             .map_err(fail)?;
         let reader = connect(path).map_err(fail)?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
@@ -251,8 +258,33 @@ mod tests {
     fn open() -> (tempfile::TempDir, Database) {
         let dir = tempfile::tempdir().unwrap();
         let schema = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY)";
-        let database = Database::open(&dir.path().join("t.db"), schema).unwrap();
+        let database = Database::open(&dir.path().join("t.db"), schema, &[]).unwrap();
         (dir, database)
+    }
+
+    #[test]
+    fn an_older_format_is_upgraded_once_and_a_newer_one_refused() {
+        let (dir, database) = open();
+        database
+            .write_blocking(|c| c.execute("INSERT INTO t VALUES (1)", []))
+            .unwrap();
+        drop(database);
+        let path = dir.path().join("t.db");
+        let schema = "CREATE TABLE IF NOT EXISTS t (n INTEGER PRIMARY KEY, m INTEGER DEFAULT 7)";
+        let upgrades = ["ALTER TABLE t ADD COLUMN m INTEGER DEFAULT 7"];
+        for _ in 0..2 {
+            let database = Database::open(&path, schema, &upgrades).unwrap();
+            let row =
+                |c: &Connection| c.query_row("SELECT m FROM t", [], |row| row.get::<_, i64>(0));
+            assert_eq!(database.read(row).unwrap(), 7);
+        }
+        let refusal = Database::open(&path, schema, &[]).err().unwrap();
+        assert!(refusal.to_string().contains("its format is 2"), "{refusal}");
+        // A new file has the newest format from the beginning.
+        let fresh = dir.path().join("fresh.db");
+        for _ in 0..2 {
+            Database::open(&fresh, schema, &upgrades).unwrap();
+        }
     }
 
     fn count(database: &Database) -> i64 {

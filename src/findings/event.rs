@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::{Area, Finding, Location, Outcome};
 use crate::clock::Timestamp;
-use crate::model::Manifest;
 use crate::model::manifest::{Code, Priority};
+use crate::model::{Manifest, Role};
 
 /// CloudEvents `type`.
 pub const EVENT_TYPE: &str = "org.pacsgateway.inference.v1";
@@ -88,6 +88,8 @@ pub struct Result<'a> {
     pub supersedes: Option<String>,
     /// The model; none when no model applies.
     pub model: Option<&'a Manifest>,
+    /// What its version is there for.
+    pub role: Role,
     /// The outcome.
     pub outcome: &'a Outcome,
     /// SOP Instance UIDs the model looked at.
@@ -156,6 +158,7 @@ pub fn encode(
                 name: &model.name,
                 version: &model.version,
                 sha256: &model.sha256,
+                role: result.role,
                 device_uid: &model.device_uid,
                 intended_use: &model.intended_use,
             }),
@@ -275,6 +278,7 @@ struct Model<'a> {
     name: &'a str,
     version: &'a str,
     sha256: &'a str,
+    role: Role,
     device_uid: &'a str,
     intended_use: &'a str,
 }

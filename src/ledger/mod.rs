@@ -114,7 +114,7 @@ pub struct Prior {
     pub revision: u32,
     /// Digest of its instance set.
     pub digest: Option<String>,
-    /// Latest message of each model: name to message id, outcome and version.
+    /// Latest published message of each model, none of a shadow: name to message id, outcome and version.
     pub messages: HashMap<String, PriorMessage>,
     /// Some of its instances have left the spool.
     pub released: bool,
@@ -305,6 +305,16 @@ impl Ledger {
             .await
     }
 
+    /// Owes messages that are no part of a revision: those of shadows.
+    pub async fn owe(&self, messages: Vec<Message>) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let put = |message| outbox::put(connection, message);
+                messages.iter().try_for_each(put)
+            })
+            .await
+    }
+
     /// Writes down that entries left the spool.
     pub async fn released(
         &self,
@@ -474,7 +484,8 @@ fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
     )?;
     let mut messages = HashMap::new();
     let mut query = connection.prepare_cached(
-        "SELECT model, id, outcome, model_version FROM message WHERE study = ?1 ORDER BY seq",
+        "SELECT model, id, outcome, model_version FROM message
+         WHERE study = ?1 AND exchange = 'findings' ORDER BY seq",
     )?;
     let mut rows = query.query([study])?;
     while let Some(row) = rows.next()? {

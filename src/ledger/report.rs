@@ -106,8 +106,10 @@ const SUMMARY: &str = "
            count(DISTINCT CASE WHEN i.revision IS NOT NULL THEN i.sop_instance END),
            group_concat(DISTINCT i.calling_ae),
            coalesce((SELECT max(revision) FROM revision AS r WHERE r.study = i.study), 0),
-           (SELECT count(*) FROM message AS m WHERE m.study = i.study),
-           (SELECT count(confirmed_at) FROM message AS m WHERE m.study = i.study),
+           (SELECT count(*) FROM message AS m
+            WHERE m.study = i.study AND m.exchange = 'findings'),
+           (SELECT count(confirmed_at) FROM message AS m
+            WHERE m.study = i.study AND m.exchange = 'findings'),
            min(i.received_at), max(i.received_at), sum(i.revision IS NULL)
     FROM instance AS i";
 
@@ -149,9 +151,11 @@ pub(super) fn study(connection: &Connection, study: &str) -> rusqlite::Result<Op
                     i.digest, i.current, i.received_at, i.decoded_at, i.inferred_at, i.refusal,
                     i.released_at,
                     (SELECT min(created_at) FROM message AS m
-                     WHERE m.study = i.study AND m.revision = i.revision),
+                     WHERE m.study = i.study AND m.revision = i.revision
+                       AND m.exchange = 'findings'),
                     (SELECT CASE WHEN count(*) = count(confirmed_at) THEN max(confirmed_at) END
-                     FROM message AS m WHERE m.study = i.study AND m.revision = i.revision)
+                     FROM message AS m WHERE m.study = i.study AND m.revision = i.revision
+                       AND m.exchange = 'findings')
              FROM instance AS i WHERE i.study = ?1 ORDER BY i.entry",
         )?
         .query_map([study], instance)?

@@ -6,11 +6,15 @@ pub mod flip;
 pub mod manifest;
 pub mod placement;
 pub mod repository;
+pub mod roles;
 pub mod selection;
+pub mod signature;
 pub mod tensor;
 pub mod volume;
 
 pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
 pub use placement::{ImagePlacement, Line, Placement, SourcePlane, VolumePlacement};
-pub use repository::{ModelError, ModelId, Package};
+pub use repository::{Installed, ModelError, ModelId, Package};
+pub use roles::{Role, Roles};
+pub use signature::{Signature, Trust};
 pub use tensor::{Tensor, TensorData};

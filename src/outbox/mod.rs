@@ -5,7 +5,8 @@
 //! derived from what was computed, so a second run after a crash owes nothing new.
 //!
 //! Order: of each study only the oldest unconfirmed message may be in flight, so a consumer never
-//! sees a revision before the one that it supersedes.
+//! sees a revision before the one that it supersedes. Messages of shadows are a queue of their own:
+//! what is wrong with them holds nothing else up.
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::Serialize;
@@ -28,11 +29,44 @@ CREATE TABLE IF NOT EXISTS message (
     attempts INTEGER NOT NULL DEFAULT 0,
     not_before INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
-    confirmed_at INTEGER
+    confirmed_at INTEGER,
+    exchange TEXT NOT NULL DEFAULT 'findings'
 );
 CREATE INDEX IF NOT EXISTS message_owed ON message (study, seq) WHERE confirmed_at IS NULL;
 CREATE INDEX IF NOT EXISTS message_study ON message (study, seq);
 ";
+
+/// From each format of the database to the next.
+const UPGRADES: &[&str] =
+    &["ALTER TABLE message ADD COLUMN exchange TEXT NOT NULL DEFAULT 'findings'"];
+
+/// Who a message is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Exchange {
+    /// Everybody who waits for findings.
+    Findings,
+    /// Those who compare versions of a model.
+    Shadow,
+}
+
+impl Exchange {
+    /// The word in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Findings => "findings",
+            Self::Shadow => "shadow",
+        }
+    }
+
+    /// Anything unknown is kept from the findings.
+    fn parse(word: &str) -> Self {
+        match word {
+            "findings" => Self::Findings,
+            _ => Self::Shadow,
+        }
+    }
+}
 
 /// A message as the pipeline hands it over.
 #[derive(Debug, Clone)]
@@ -49,6 +83,8 @@ pub struct Message {
     pub model_version: String,
     /// `finding`, `no-finding`, `skipped`, `failed` or `superseded`.
     pub outcome: String,
+    /// Who it is for.
+    pub exchange: Exchange,
     /// AMQP routing key.
     pub routing_key: String,
     /// The structured CloudEvent.
@@ -79,6 +115,8 @@ pub struct Summary {
     pub model: String,
     /// Outcome.
     pub outcome: String,
+    /// Who it is for.
+    pub exchange: Exchange,
     /// Attempts so far.
     pub attempts: u32,
     /// Last refusal by the broker.
@@ -94,10 +132,12 @@ pub struct Summary {
 /// How much is owed.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Owed {
-    /// Messages without a confirm.
+    /// Messages without a confirm, apart from those of shadows.
     pub messages: u64,
     /// When the oldest of them was put.
     pub oldest: Option<Timestamp>,
+    /// Messages of shadows without a confirm.
+    pub shadow: u64,
 }
 
 /// The durable queue. Clones share it.
@@ -112,12 +152,18 @@ impl Outbox {
         SCHEMA
     }
 
+    /// Statements that bring an older database to the format of [`Outbox::schema`].
+    pub const fn upgrades() -> &'static [&'static str] {
+        UPGRADES
+    }
+
     /// An outbox in a database opened with [`Outbox::schema`].
     pub fn new(database: Database) -> Self {
         Self { database }
     }
 
-    /// Messages that may be sent at `now`: at most one per study, oldest first, at most `limit`.
+    /// Messages that may be sent at `now`: at most one per study and exchange, oldest first, at
+    /// most `limit`.
     pub async fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Due>, DatabaseError> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         self.database
@@ -125,9 +171,10 @@ impl Outbox {
                 connection
                     .prepare_cached(
                         "SELECT m.seq, m.attempts, m.id, m.study, m.revision, m.model,
-                                m.model_version, m.outcome, m.routing_key, m.body, m.created_at
+                                m.model_version, m.outcome, m.routing_key, m.body, m.created_at,
+                                m.exchange
                          FROM (SELECT min(seq) AS seq FROM message
-                               WHERE confirmed_at IS NULL GROUP BY study) AS first
+                               WHERE confirmed_at IS NULL GROUP BY study, exchange) AS first
                          JOIN message AS m ON m.seq = first.seq
                          WHERE m.not_before <= ?1 ORDER BY m.seq LIMIT ?2",
                     )?
@@ -175,12 +222,16 @@ impl Outbox {
         self.database
             .query(|connection| {
                 connection.query_row(
-                    "SELECT count(*), min(created_at) FROM message WHERE confirmed_at IS NULL",
+                    "SELECT count(*) FILTER (WHERE exchange = 'findings'),
+                            min(created_at) FILTER (WHERE exchange = 'findings'),
+                            count(*) FILTER (WHERE exchange <> 'findings')
+                     FROM message WHERE confirmed_at IS NULL",
                     [],
                     |row| {
                         Ok(Owed {
                             messages: row.get::<_, i64>(0)?.unsigned_abs(),
                             oldest: row.get::<_, Option<i64>>(1)?.map(Timestamp),
+                            shadow: row.get::<_, i64>(2)?.unsigned_abs(),
                         })
                     },
                 )
@@ -211,7 +262,7 @@ impl Outbox {
                 connection
                     .prepare_cached(
                         "SELECT id, revision, model, model_version, outcome, attempts, last_error,
-                                created_at, confirmed_at
+                                created_at, confirmed_at, exchange
                          FROM message WHERE confirmed_at IS NULL ORDER BY seq LIMIT ?1",
                     )?
                     .query_map([limit], summary)?
@@ -227,7 +278,7 @@ impl Outbox {
                 connection
                     .prepare_cached(
                         "SELECT id, revision, model, model_version, outcome, attempts, last_error,
-                                created_at, confirmed_at
+                                created_at, confirmed_at, exchange
                          FROM message WHERE study = ?1 ORDER BY seq",
                     )?
                     .query_map([study], summary)?
@@ -242,8 +293,9 @@ pub fn put(connection: &Connection, message: &Message) -> rusqlite::Result<()> {
     connection
         .prepare_cached(
             "INSERT OR IGNORE INTO message
-             (id, study, revision, model, model_version, outcome, routing_key, body, created_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             (id, study, revision, model, model_version, outcome, routing_key, body, created_at,
+              exchange)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
         )?
         .execute(params![
             message.id,
@@ -255,13 +307,19 @@ pub fn put(connection: &Connection, message: &Message) -> rusqlite::Result<()> {
             message.routing_key,
             message.body,
             message.created_at.0,
+            message.exchange.as_str(),
         ])?;
     Ok(())
 }
 
-/// Forgets messages confirmed before `before`, inside the caller's transaction.
+/// Forgets messages confirmed before `before`, inside the caller's transaction; those of shadows that
+/// were made before it too, for nobody may be there to take them.
 pub fn expire(connection: &Connection, before: Timestamp) -> rusqlite::Result<usize> {
-    connection.execute("DELETE FROM message WHERE confirmed_at < ?1", [before.0])
+    connection.execute(
+        "DELETE FROM message
+         WHERE confirmed_at < ?1 OR (exchange <> 'findings' AND created_at < ?1)",
+        [before.0],
+    )
 }
 
 fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
@@ -278,6 +336,7 @@ fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
             routing_key: row.get(8)?,
             body: row.get(9)?,
             created_at: Timestamp(row.get(10)?),
+            exchange: Exchange::parse(&row.get::<_, String>(11)?),
         },
     })
 }
@@ -299,6 +358,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
         confirmed: row
             .get::<_, Option<i64>>(8)?
             .map(|at| Timestamp(at).rfc3339()),
+        exchange: Exchange::parse(&row.get::<_, String>(9)?),
     })
 }
 
@@ -309,7 +369,7 @@ mod tests {
 
     fn open() -> (tempfile::TempDir, Database, Outbox) {
         let dir = tempfile::tempdir().unwrap();
-        let database = Database::open(&dir.path().join("state.db"), Outbox::schema()).unwrap();
+        let database = Database::open(&dir.path().join("state.db"), Outbox::schema(), &[]).unwrap();
         let outbox = Outbox::new(database.clone());
         (dir, database, outbox)
     }
@@ -322,6 +382,7 @@ mod tests {
             model: "m".to_owned(),
             model_version: "1".to_owned(),
             outcome: "finding".to_owned(),
+            exchange: Exchange::Findings,
             routing_key: "finding.routine.ct.chest.m".to_owned(),
             body: b"{}".to_vec(),
             created_at: Timestamp(1),
@@ -365,5 +426,42 @@ mod tests {
         assert_eq!(due_ids(&outbox, 100).await, ["a1", "b1"]);
         outbox.confirmed(vec![1], Timestamp(101)).await.unwrap();
         assert_eq!(due_ids(&outbox, 101).await, ["b1", "a2"]);
+    }
+
+    #[tokio::test]
+    async fn a_shadow_holds_nothing_up() {
+        let (_dir, database, outbox) = open();
+        let shadow = Message {
+            exchange: Exchange::Shadow,
+            ..message("shadow", "s1")
+        };
+        database.write(move |c| put(c, &shadow)).await.unwrap();
+        put_all(&database, &[("a1", "s1")]).await;
+        assert_eq!(due_ids(&outbox, 0).await, ["shadow", "a1"]);
+        let owed = outbox.owed().await.unwrap();
+        assert_eq!((owed.messages, owed.shadow), (1, 1));
+        let late = outbox.due(Timestamp(0), 10).await.unwrap();
+        assert_eq!(late[0].message.exchange, Exchange::Shadow);
+        // Nobody takes it: it goes with its age, and what is owed stays.
+        database.write(|c| expire(c, Timestamp(2))).await.unwrap();
+        assert_eq!(due_ids(&outbox, 0).await, ["a1"]);
+    }
+
+    #[tokio::test]
+    async fn messages_of_an_older_database_are_findings() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state.db");
+        let before = SCHEMA.replace(",\n    exchange TEXT NOT NULL DEFAULT 'findings'", "");
+        assert_ne!(before, SCHEMA);
+        let database = Database::open(&path, &before, &[]).unwrap();
+        let insert = "INSERT INTO message (id, study, revision, model, model_version, outcome,
+                      routing_key, body, created_at) VALUES ('a', 's', 1, 'm', '1', 'finding', 'k', x'', 1)";
+        database.write(|c| c.execute(insert, [])).await.unwrap();
+        drop(database);
+        let database = Database::open(&path, Outbox::schema(), Outbox::upgrades()).unwrap();
+        let outbox = Outbox::new(database);
+        let due = outbox.due(Timestamp(0), 10).await.unwrap();
+        assert_eq!(due[0].message.exchange, Exchange::Findings);
+        assert_eq!(outbox.owed().await.unwrap().messages, 1);
     }
 }

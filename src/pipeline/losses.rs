@@ -84,7 +84,7 @@ async fn failed(
         header: Header::default(),
     };
     let facts = report::facts(pipeline, &study, &[], 0, &digest, &prior, &examined);
-    let messages = report::messages(pipeline, &facts, &prior, &examined);
+    let messages = report::messages(pipeline, &[], &facts, &prior, &examined);
     pipeline
         .ledger
         .finish(Revision {

@@ -4,11 +4,11 @@
 //! bounded number of studies. Safe to repeat at any point: until [`Ledger::finish`] nothing is
 //! forgotten, and ids are derived, so a second run owes nothing new. No other file knows the order.
 
+mod beside;
 mod examine;
 mod losses;
 mod order;
 mod report;
-mod sites;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,18 +24,20 @@ use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
-use crate::inference::{Engine, Gate, State, Turn};
+use crate::inference::{Gate, Turn};
 use crate::ledger::{Ledger, Revision};
-use crate::model::Package;
+use crate::priority::Priority;
 use crate::refusal::Refusal;
+use crate::registry::{Registry, Served, Sites};
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
 use crate::study::{Assembler, StableStudy};
 use crate::telemetry::Metrics;
 
 use order::{Due, Line};
+
+pub use beside::Beside;
 pub use report::MessageConfig;
-pub use sites::{Site, Sites};
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(1);
@@ -44,34 +46,16 @@ const GATHER: Duration = Duration::from_millis(50);
 /// Between attempts at a study that could not be finished.
 const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
-/// A model being served.
-#[derive(Clone)]
-pub struct Served {
-    /// Manifest and files.
-    pub package: Arc<Package>,
-    /// An engine for each of [`Package::graphs`], in that order.
-    pub engines: Vec<Engine>,
-}
-
-impl Served {
-    /// Fenced when one of its graphs is: an ensemble answers with all of them or not at all.
-    pub fn state(&self) -> State {
-        let fenced = |engine: &&Engine| engine.state() == State::Fenced;
-        match self.engines.iter().find(fenced) {
-            Some(_) => State::Fenced,
-            None => State::Serving,
-        }
-    }
-}
-
 /// What the pipeline works with.
 pub struct Pipeline {
     /// Accepted instances.
     pub spool: Spool,
     /// What became of them.
     pub ledger: Ledger,
-    /// Models in order of name.
-    pub models: Vec<Served>,
+    /// Models, as they are at any moment.
+    pub registry: Arc<Registry>,
+    /// Studies that versions which are not published still have to look at.
+    pub beside: Beside,
     /// What is different for certain senders.
     pub sites: Sites,
     /// How studies are completed and retried.
@@ -150,6 +134,7 @@ impl Pipeline {
         while let Some(ended) = work.tasks.join_next().await {
             self.ended(&mut work, ended);
         }
+        self.beside.finish().await;
     }
 
     /// Tells ledger and assembler of new entries; on failure they are kept for the next look.
@@ -228,6 +213,17 @@ impl Pipeline {
             let losers = others.iter().map(|entry| entry.id).collect();
             return self.ledger.cover(prior.revision, losers).await;
         }
+        // The study keeps these versions, whatever is switched meanwhile.
+        let snapshot = self.registry.snapshot();
+        let choices = snapshot
+            .models
+            .iter()
+            .map(|model| model.choose(study.uid.as_str()));
+        let (mut models, mut beside) = (Vec::new(), Vec::new());
+        for choice in choices {
+            models.push(choice.answers);
+            beside.extend(choice.beside);
+        }
         // Counted before the work: a study that kills the process is found out by its count.
         let attempt = self.ledger.begin_attempt(&study.uid, &digest).await?;
         let examined = if attempt > self.study.max_attempts {
@@ -242,7 +238,14 @@ impl Pipeline {
                 ),
             )
         } else {
-            examine::examine(self, turn, &entries).await
+            examine::examine(
+                self,
+                &models,
+                turn.clone(),
+                examine::Earlier::default(),
+                &entries,
+            )
+            .await
         };
         self.keep_what_broke_a_decoder(&entries, &examined).await;
         let facts = report::facts(
@@ -254,7 +257,7 @@ impl Pipeline {
             &prior,
             &examined,
         );
-        let messages = report::messages(self, &facts, &prior, &examined);
+        let messages = report::messages(self, &models, &facts, &prior, &examined);
         let revision = Revision {
             study: study.uid.clone(),
             number: prior.revision + 1,
@@ -277,7 +280,21 @@ impl Pipeline {
         self.count(study, prior.revision, &examined);
         if attempt > self.study.max_attempts {
             self.set_aside(&entries).await;
+            return Ok(());
         }
+        let work = beside::Work {
+            models: beside,
+            turn: Turn {
+                priority: Priority::Routine,
+                ..turn.clone()
+            },
+            entries,
+            facts,
+            revision: prior.revision + 1,
+            earlier: examine::Earlier::of(&examined.runs),
+            published: beside::Published::of(&examined.runs),
+        };
+        self.beside.look(self, work);
         Ok(())
     }
 

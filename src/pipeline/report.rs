@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::Pipeline;
 use super::examine::{Examined, Run};
+use super::{Pipeline, Served};
 use crate::clock::Timestamp;
 use crate::findings::Outcome;
 use crate::findings::event::{self, Remark, StudyFacts};
 use crate::findings::identity::{MessageKey, message_id, routing_key};
 use crate::ledger::{InstanceOutcome, Prior};
-use crate::outbox::Message;
+use crate::model::Role;
+use crate::outbox::{Exchange, Message};
 use crate::refusal::Refusal;
 use crate::spool::Entry;
 use crate::study::StableStudy;
@@ -98,6 +99,7 @@ pub(super) fn facts(
 /// One message per run, and one per earlier message that nothing replaces.
 pub(super) fn messages(
     pipeline: &Pipeline,
+    models: &[Served],
     facts: &StudyFacts,
     prior: &Prior,
     examined: &Examined,
@@ -116,8 +118,7 @@ pub(super) fn messages(
         .collect();
     orphans.sort();
     for model in orphans {
-        let served = pipeline
-            .models
+        let served = models
             .iter()
             .find(|served| served.package.manifest.name == *model);
         let refusal = Refusal::new(
@@ -130,7 +131,8 @@ pub(super) fn messages(
     messages
 }
 
-fn message(
+/// The message of one run. That of a shadow goes where shadows go.
+pub(super) fn message(
     pipeline: &Pipeline,
     facts: &StudyFacts,
     prior: &Prior,
@@ -174,6 +176,7 @@ fn message(
         id: id.clone(),
         supersedes,
         model: manifest,
+        role: run.model.as_ref().map_or(Role::Served, |model| model.role),
         outcome: &run.outcome,
         inputs: run
             .inputs
@@ -200,6 +203,10 @@ fn message(
         model: name.to_owned(),
         model_version: version.to_owned(),
         outcome: run.outcome.as_str().to_owned(),
+        exchange: match run.model.as_ref().map(|model| model.role) {
+            Some(Role::Shadow) => Exchange::Shadow,
+            _ => Exchange::Findings,
+        },
         routing_key: routing_key(
             run.outcome.as_str(),
             run.outcome.priority(),

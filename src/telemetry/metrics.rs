@@ -15,6 +15,9 @@ const SECONDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
 
+/// Differences of probabilities: from rounding to the opposite.
+const DIFFERENCES: [f64; 8] = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0];
+
 /// The gateway's metrics, registered in one registry.
 #[derive(Debug, Clone)]
 pub struct Metrics {
@@ -82,6 +85,18 @@ pub struct Metrics {
     pub artefact_bytes: IntGauge,
     /// 1 for every model being served.
     pub model_info: IntGaugeVec,
+    /// 1 for every version that runs, by role.
+    pub models_serving: IntGaugeVec,
+    /// Changes of the models folder that were acted on, by model and result.
+    pub model_reloads_total: IntCounterVec,
+    /// Labels of studies that two versions were asked about, by agreement.
+    pub model_agreement_total: IntCounterVec,
+    /// Difference of the probabilities that two versions gave a label.
+    pub model_difference: HistogramVec,
+    /// Studies that were not shown to the versions that are not published.
+    pub shadow_skipped_total: IntCounter,
+    /// Messages of shadows that are owed to the broker.
+    pub outbox_shadow_messages: IntGauge,
     /// Messages owed to the broker.
     pub outbox_messages: IntGauge,
     /// Age of the oldest message owed.
@@ -270,6 +285,36 @@ impl Metrics {
                 Opts::new("model_info", "1 for every model being served"),
                 &["model", "version", "sha256"],
             )?)?,
+            models_serving: make.keep(IntGaugeVec::new(
+                Opts::new("models_serving", "1 for every version that runs, by role"),
+                &["model", "version", "role"],
+            )?)?,
+            model_reloads_total: make.counters(
+                "model_reloads_total",
+                "Changes of the models folder that were acted on, by model and result",
+                &["model", "result"],
+            )?,
+            model_agreement_total: make.counters(
+                "model_agreement_total",
+                "Labels of studies that two versions were asked about, by agreement",
+                &["model", "version", "other", "agree"],
+            )?,
+            model_difference: make.keep(HistogramVec::new(
+                HistogramOpts::new(
+                    "model_difference",
+                    "Difference of the probabilities that two versions gave a label",
+                )
+                .buckets(DIFFERENCES.to_vec()),
+                &["model", "other"],
+            )?)?,
+            shadow_skipped_total: make.counter(
+                "shadow_skipped_total",
+                "Studies that were not shown to the versions that are not published",
+            )?,
+            outbox_shadow_messages: make.gauge(
+                "outbox_shadow_messages",
+                "Messages of shadows that are owed to the broker",
+            )?,
             outbox_messages: make.gauge("outbox_messages", "Messages owed to the broker")?,
             outbox_oldest_age_seconds: make.gauge(
                 "outbox_oldest_age_seconds",

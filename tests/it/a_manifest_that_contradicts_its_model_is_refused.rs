@@ -3,6 +3,7 @@
 
 use crate::support::files::copy_dir;
 use crate::support::gateway::Refusal;
+use crate::support::models::{Models, edit};
 use crate::support::options::repository;
 use crate::support::{Gateway, Options};
 
@@ -54,6 +55,36 @@ fn a_label_beyond_the_output() {
 fn a_misspelt_key() {
     let refusal = with_change("wdbc-forest", "threshold = 0.5", "treshold = 0.5");
     says(&refusal, &["wdbc-forest/model.toml", "treshold"]);
+}
+
+#[test]
+fn a_golden_case_that_comes_out_otherwise() {
+    let models = Models::new();
+    let expected = models.folder().join("1.0.0/golden/jpeg-ls/expected.json");
+    edit(&expected, "0.006542", "0.009542");
+    let refusal = Gateway::refusal(&Options::new().set("models.dir", models.dir()));
+    says(
+        &refusal,
+        &[
+            "model.toml: golden case jpeg-ls",
+            "differs by 3.00e-3",
+            "allowed is 1e-4",
+        ],
+    );
+}
+
+#[test]
+fn no_golden_case_where_one_is_required() {
+    let models = Models::new();
+    std::fs::remove_dir_all(models.folder().join("1.0.0/golden")).unwrap();
+    let options = Options::new().set("models.dir", models.dir());
+    let gateway = Gateway::start(&options);
+    assert_eq!(gateway.metric("models_serving", &[]), 1.0);
+    let refusal = Gateway::refusal(&options.set("models.require_golden", true));
+    says(
+        &refusal,
+        &["there is no golden case", "models.require_golden"],
+    );
 }
 
 fn with_change(model: &str, from: &str, to: &str) -> Refusal {

@@ -173,9 +173,7 @@ impl Manifest {
                 self.name
             ));
         }
-        let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
-        let plain = !self.version.is_empty() && self.version.len() <= 64;
-        if !plain || !self.version.chars().all(legal) || self.version.starts_with('.') {
+        if !is_version(&self.version) {
             return Err(format!("version: `{}` is not a version", self.version));
         }
         self.validate_combination()?;
@@ -265,6 +263,15 @@ pub fn is_name(name: &str) -> bool {
         && !name.starts_with('-')
         && !name.ends_with('-')
 }
+
+/// Whether `version` may be the name of a version's folder.
+pub fn is_version(version: &str) -> bool {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '+');
+    (1..=64).contains(&version.len()) && version.chars().all(legal) && !version.starts_with('.')
+}
+
+#[cfg(test)]
+pub(crate) use tests::EXAMPLE;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

@@ -34,7 +34,8 @@ use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
-use order::{Earlier, in_order};
+pub(super) use order::Earlier;
+use order::in_order;
 
 /// Most bytes of one model's answers about one study.
 const MAX_ANSWERS_BYTES: usize = 2 << 30;
@@ -142,11 +143,13 @@ struct Case {
     turn: Arc<Turn>,
 }
 
-/// Runs every model that applies, each after those it builds on; a study without one is skipped with
-/// that reason.
+/// Runs every one of `models` that applies, each after those it builds on; a study without one is
+/// skipped with that reason. `earlier` is what is known already of models that others build on.
 pub(super) async fn examine(
     pipeline: &Arc<Pipeline>,
+    models: &[Served],
     turn: Turn,
+    mut earlier: Earlier,
     entries: &[Arc<Entry>],
 ) -> Examined {
     let turn = Arc::new(turn);
@@ -155,7 +158,7 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    let models = pipeline.sites.models(&in_order(&pipeline.models), entries);
+    let models = pipeline.sites.models(&in_order(models), entries);
     let candidates = candidates::candidates(pipeline, &turn, &models, entries).await;
     let apply: Vec<(&AppliesTo, bool)> = models
         .iter()
@@ -163,7 +166,6 @@ pub(super) async fn examine(
         .map(|(served, found)| (&served.package.manifest.applies_to, found.is_some()))
         .collect();
     let are_run = first_of_groups(&apply);
-    let mut earlier = Earlier::default();
     for ((served, found), is_run) in models.iter().zip(candidates).zip(are_run) {
         let Some(found) = found.filter(|_| is_run) else {
             continue;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use super::Run;
 use crate::features::Heard;
 use crate::findings::ensemble::number;
 use crate::findings::{Finding, Outcome};
 use crate::model::manifest::ModelOutput;
 use crate::model::{Manifest, chain};
-use crate::pipeline::Served;
+use crate::registry::Served;
 
 /// The models, each after those it builds on. That there is such an order was checked at load.
 pub(super) fn in_order(models: &[Served]) -> Vec<Served> {
@@ -23,14 +24,28 @@ pub(super) fn in_order(models: &[Served]) -> Vec<Served> {
 
 /// What the models that ran before said of the study, by name. One that was skipped, failed or did not
 /// apply is not in it.
-#[derive(Default)]
-pub(super) struct Earlier(BTreeMap<String, Vec<Finding>>);
+#[derive(Clone, Default)]
+pub(crate) struct Earlier(BTreeMap<String, Vec<Finding>>);
 
 impl Earlier {
-    /// Takes note of what a model said, if it did.
+    /// What the runs of a study said.
+    pub fn of(runs: &[Run]) -> Self {
+        let mut earlier = Self::default();
+        for run in runs {
+            if let Some(model) = &run.model {
+                earlier.note(&model.package.manifest, &run.outcome);
+            }
+        }
+        earlier
+    }
+
+    /// Takes note of what a model said, if it did and nothing is known of it: models build on what is
+    /// published, not on a shadow.
     pub fn note(&mut self, manifest: &Manifest, outcome: &Outcome) {
         if let Outcome::Finding(said) | Outcome::NoFinding(said) = outcome {
-            self.0.insert(manifest.name.clone(), said.clone());
+            self.0
+                .entry(manifest.name.clone())
+                .or_insert_with(|| said.clone());
         }
     }
 

@@ -211,11 +211,15 @@ impl Gateway {
         line.unwrap().parse().unwrap()
     }
 
-    /// What the file broker has written.
+    /// What the file broker has written; a line that it is writing is none yet.
     pub fn messages(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir().join("findings")).unwrap_or_default();
-        let lines = text.lines().map(serde_json::from_str);
-        lines.map(|line| line.unwrap()).collect()
+        let whole = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with('\n'));
+        whole
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 
     /// The messages about each study, in order.

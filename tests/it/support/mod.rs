@@ -5,6 +5,7 @@ pub mod datasets;
 pub mod files;
 pub mod gateway;
 pub mod golden;
+pub mod models;
 pub mod options;
 pub mod peers;
 pub mod rabbit;

@@ -36,6 +36,10 @@ impl Options {
             .set("broker.url", route.url.as_str())
             .set("broker.exchange", route.exchange.as_str())
             .set("broker.queue", route.queue.as_str())
+            .set(
+                "broker.shadow",
+                format!("{}.shadow", route.exchange).as_str(),
+            )
     }
 
     /// Sets `section.key`.

@@ -143,7 +143,7 @@ impl Bus {
 
 impl Drop for Bus {
     fn drop(&mut self) {
-        let sides = ["", ".unrouted", ".dlx"];
+        let sides = ["", ".unrouted", ".dlx", ".shadow"];
         let _ = self.with_channel(async |channel| {
             for side in sides {
                 let queue = format!("{}{side}", self.route.queue);

@@ -106,7 +106,7 @@ impl Sites {
     }
 
     /// The models as they are for a study: those that run at its site, with its operating points.
-    pub(super) fn models(&self, models: &[Served], entries: &[Arc<Entry>]) -> Vec<Served> {
+    pub fn models(&self, models: &[Served], entries: &[Arc<Entry>]) -> Vec<Served> {
         let last = entries.iter().max_by_key(|entry| entry.received_at);
         let Some((_, site)) = last.and_then(|last| self.of(last.arrival.calling_ae.as_str()))
         else {

@@ -1,0 +1,113 @@
+//! `models`: which versions run in the gateway, and how to change it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::FAILED;
+use super::ask::{Gateway, get, request, show};
+
+/// Loading and proving models takes as long as they are large.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Arguments of `models`.
+#[derive(Args)]
+pub(super) struct ModelsArgs {
+    #[command(flatten)]
+    gateway: Gateway,
+    #[command(subcommand)]
+    command: ModelsCommand,
+}
+
+#[derive(Subcommand)]
+enum ModelsCommand {
+    /// The versions that run, and what was refused.
+    Ls,
+    /// Look at the models folder now.
+    Reload(TokenArgs),
+    /// Serve this version from now on; also the way back to an older one.
+    Serve {
+        /// Name of the model.
+        name: String,
+        /// The version.
+        version: String,
+        #[command(flatten)]
+        token: TokenArgs,
+    },
+}
+
+#[derive(Args)]
+struct TokenArgs {
+    /// File with the token of `http.admin_token_file`.
+    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
+    token_file: PathBuf,
+}
+
+impl TokenArgs {
+    fn read(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("reading {}", self.token_file.display()))?;
+        Ok(text.trim().to_owned())
+    }
+}
+
+pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        ModelsCommand::Ls => ls(&args.gateway),
+        ModelsCommand::Reload(token) => {
+            let body = json!({});
+            let report = request(
+                &args.gateway,
+                "models/reload",
+                &token.read()?,
+                &body,
+                DEADLINE,
+            )?;
+            println!("{}", serde_json::to_string_pretty(&report)?);
+            let refused = report.get("refused").and_then(Value::as_array);
+            Ok(match refused.is_none_or(Vec::is_empty) {
+                true => ExitCode::SUCCESS,
+                false => ExitCode::from(FAILED),
+            })
+        }
+        ModelsCommand::Serve {
+            name,
+            version,
+            token,
+        } => {
+            let path = format!("models/{name}/serve");
+            let body = json!({ "version": version });
+            request(&args.gateway, &path, &token.read()?, &body, DEADLINE)?;
+            println!("{name}@{version} is served");
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn ls(gateway: &Gateway) -> anyhow::Result<ExitCode> {
+    let running = [
+        ("model", "name"),
+        ("version", "version"),
+        ("role", "role"),
+        ("percent", "percent"),
+        ("signature", "signature"),
+        ("in the folder", "versions"),
+    ];
+    let body = get(gateway, "models")?;
+    show(&body, "models", &running)?;
+    let refused = body.get("refused").and_then(Value::as_array);
+    if refused.is_some_and(|refused| !refused.is_empty()) {
+        let columns = [
+            ("refused", "model"),
+            ("version", "version"),
+            ("reason", "reason"),
+        ];
+        println!();
+        show(&body, "refused", &columns)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
