@@ -181,3 +181,102 @@ fn show(shape: &[i64]) -> String {
         .collect();
     format!("[{}]", sizes.join(", "))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn manifest() -> Manifest {
+        let text = include_str!("../../models/cxr-phantom/model.toml");
+        Manifest::parse(text).unwrap()
+    }
+
+    fn outlet(name: &str, element: &str, shape: &[i64]) -> Outlet {
+        Outlet {
+            name: name.to_owned(),
+            tensor: Some((element.to_owned(), shape.to_vec())),
+        }
+    }
+
+    fn graph(inputs: Vec<Outlet>, outputs: Vec<Outlet>) -> Graph {
+        Graph {
+            version: "1.28.0".to_owned(),
+            sha256: String::new(),
+            inputs,
+            outputs,
+        }
+    }
+
+    #[test]
+    fn a_graph_may_fix_its_batch_or_leave_it_open() {
+        for (batch, fixed) in [(-1, None), (1, Some(1)), (8, Some(8))] {
+            let graph = graph(
+                vec![outlet("image", "Float32", &[batch, 1, 128, 128])],
+                vec![outlet("logits", "Float16", &[batch, 2])],
+            );
+            let contract = check(&manifest(), &graph).unwrap();
+            assert_eq!(contract.fixed_batch, fixed);
+            assert_eq!(contract.outputs, ["logits"]);
+            assert_eq!(contract.inputs[0].shape, [1, 128, 128]);
+        }
+    }
+
+    #[test]
+    fn each_contradiction_names_the_key_and_both_sides() {
+        let image = || outlet("image", "Float32", &[-1, 1, 128, 128]);
+        let logits = || outlet("logits", "Float32", &[-1, 2]);
+        let sequence = |name: &str| Outlet {
+            name: name.to_owned(),
+            tensor: None,
+        };
+        let cases: [(Vec<Outlet>, Vec<Outlet>, &[&str]); 8] = [
+            (
+                vec![outlet("x", "Float32", &[-1, 1, 128, 128])],
+                vec![logits()],
+                &["input.name", "`image`", "x"],
+            ),
+            (
+                vec![image(), outlet("age", "Float32", &[-1, 1])],
+                vec![logits()],
+                &["manifest has 1", "image, age"],
+            ),
+            (
+                vec![sequence("image")],
+                vec![logits()],
+                &["input.name", "no tensor"],
+            ),
+            (
+                vec![outlet("image", "Double", &[-1, 1, 128, 128])],
+                vec![logits()],
+                &["input.dtype", "Float32", "Double"],
+            ),
+            (
+                vec![outlet("image", "Float32", &[-1, 128, 128])],
+                vec![logits()],
+                &["[N, 1, 128, 128]", "[N, 128, 128]"],
+            ),
+            (
+                vec![image()],
+                vec![outlet("probabilities", "Float32", &[-1, 2])],
+                &["output.tensor", "`logits`", "probabilities"],
+            ),
+            (
+                vec![image()],
+                vec![outlet("logits", "String", &[-1, 2])],
+                &["output.tensor", "String"],
+            ),
+            (
+                vec![image()],
+                vec![sequence("logits")],
+                &["output.tensor", "no tensor"],
+            ),
+        ];
+        for (inputs, outputs, words) in cases {
+            let refusal = check(&manifest(), &graph(inputs, outputs)).unwrap_err();
+            for word in words {
+                assert!(refusal.contains(word), "no `{word}` in {refusal}");
+            }
+        }
+    }
+}

@@ -15,7 +15,7 @@ use crate::model::{Tensor, TensorData};
 use crate::units::{ByteSize, HumanDuration};
 
 /// The hidden command.
-pub(crate) const COMMAND: &str = "inference-worker";
+const COMMAND: &str = "inference-worker";
 /// What of the gateway's environment a runtime and its drivers need.
 const ENVIRONMENT: [&str; 4] = ["LD_LIBRARY_PATH", "CUDA_", "NVIDIA_", "OPENVINO_"];
 /// The file in memory keeps the room of batches of ordinary size for the next one.

@@ -21,6 +21,8 @@ use crate::child::{Bounds, Watchdog, confine, garbled, put, receive, send, strea
 use crate::model::TensorData;
 use crate::model::repository::digest;
 
+/// How far models stand back behind the rest of the gateway where both want the processor.
+const NICE: i32 = 5;
 /// Standard streams, the graph, its external data, and some to spare.
 const MAX_FILES: u64 = 256;
 /// Tensors that a batch may have are bounded by the memory of the process that makes them; without
@@ -47,6 +49,8 @@ pub fn work(args: &WorkerArgs) -> io::Result<ExitCode> {
         // Drivers of devices need many.
         files: args.memory.map(|_| MAX_FILES),
     })?;
+    // Receiving and everything else that a study needs a moment of goes before a run that takes long.
+    rustix::process::nice(NICE)?;
     let (mut stream, file) = streams()?;
     let watchdog = Watchdog::start()?;
     let Some(Request::Load(load)) = receive(&mut stream)? else {

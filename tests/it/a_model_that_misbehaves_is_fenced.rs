@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::support::files::copy_dir;
 use crate::support::options::repository;
-use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_for};
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_for, wait_until};
 
 /// Stored value that the models of `scripts/misbehaving_models.py` misbehave on.
 const MARKED: u16 = 4095;
@@ -175,6 +175,35 @@ fn a_process_that_is_killed_is_replaced_and_nothing_is_refused() {
         gateway.metric("inference_worker_deaths_total", &labels),
         1.0
     );
+}
+
+#[test]
+fn a_process_that_hangs_does_not_outlive_a_gateway_that_is_killed() {
+    let models = models(&["hangs"]);
+    let mut gateway = Gateway::start(&options(models.path()).set("inference.timeout", "3s"));
+    let pids = workers(&gateway);
+    let used = || -> u64 { pids.iter().map(|pid| processor_ticks(*pid)).sum() };
+    let before = used();
+    let study = Study::chest().of_modality("MR");
+    RawPeer::send(gateway.dicom_port, "MR1", &[&study.filled(1, MARKED)]);
+    // An idle process uses none.
+    wait_until("model at work", SOON, || used() > before + 10);
+    gateway.kill();
+    // A process that nobody has waited for has no command line any more.
+    wait_until("end of its processes", SOON, || {
+        pids.iter().all(|pid| {
+            let line = fs::read(format!("/proc/{pid}/cmdline"));
+            line.is_err() || line.is_ok_and(|line| line.is_empty())
+        })
+    });
+}
+
+/// Processor time of a process in clock ticks, proc_pid_stat(5).
+fn processor_ticks(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 /// The process ids of the gateway's models.
