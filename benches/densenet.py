@@ -138,7 +138,9 @@ def densenet(classes):
     bias = graph.constant("classifier.bias", np.zeros(classes))
     graph.node("Gemm", "logits", [value, weight, bias], transB=1)
     if features != TORCHVISION_FEATURES:
-        raise SystemExit(f"{features} weights before the classifier; torchvision's densenet121 has {TORCHVISION_FEATURES}")
+        raise SystemExit(
+            f"{features} weights before the classifier; torchvision's densenet121 has {TORCHVISION_FEATURES}"
+        )
     model = helper.make_model(
         helper.make_graph(
             graph.nodes,
@@ -170,7 +172,9 @@ def main():
     labels = "".join(LABEL.format(index=index) for index in range(options.classes))
     manifest = MANIFEST.format(sha256=hashlib.sha256(data).hexdigest(), side=SIDE, labels=labels)
     (package / "model.toml").write_text(manifest)
-    print(f"{package}: {learned:,} weights ({TORCHVISION_FEATURES:,} before the classifier, as torchvision's), {len(data):,} bytes")
+    print(
+        f"{package}: {learned:,} weights ({TORCHVISION_FEATURES:,} before the classifier, as torchvision's), {len(data):,} bytes"
+    )
 
 
 if __name__ == "__main__":

@@ -45,7 +45,9 @@ def summary(now):
     if "boxes" in now:
         shown.append(f"{len(now['boxes'])} boxes")
     for label, region in (now.get("regions") or {}).items():
-        shown.append(f"{label} {region.get('volume_ml', region.get('area_mm2'))}, {region['voxels']} voxels, margin {region['margin']:.1e}")
+        shown.append(
+            f"{label} {region.get('volume_ml', region.get('area_mm2'))}, {region['voxels']} voxels, margin {region['margin']:.1e}"
+        )
     return "; ".join(shown)
 
 

@@ -8,7 +8,14 @@ from .manifests import Refused
 from .samples import FLIPS
 
 # How far another program may be off. Masks are equal: golden cases have no voxel near the threshold (`margin`).
-TOLERANCES = {"probability": 1e-4, "quantity": 1e-4, "box": 0.05, "volume_ml": 1e-4, "area_mm2": 1e-2, "diameter_mm": 1e-3}
+TOLERANCES = {
+    "probability": 1e-4,
+    "quantity": 1e-4,
+    "box": 0.05,
+    "volume_ml": 1e-4,
+    "area_mm2": 1e-2,
+    "diameter_mm": 1e-3,
+}
 
 
 def rounded(value):
@@ -24,12 +31,15 @@ def classification(manifest, samples):
         return outputs.activate(raw, output["activation"], -1).ravel()
 
     each = [np.mean([of(given[output["tensor"]]) for _, given in sample.answers], 0) for sample in samples]
-    study = {label["label"]: outputs.combine([one[label["index"]] for one in each], output) for label in output["labels"]}
+    study = {
+        label["label"]: outputs.combine([one[label["index"]] for one in each], output) for label in output["labels"]
+    }
     return {
         "outcome": _outcome(any(study[label["label"]] >= label["threshold"] for label in output["labels"])),
         "probabilities": {label: rounded(value) for label, value in study.items()},
         "instances": [
-            sample.source | {"probabilities": {label["label"]: rounded(one[label["index"]]) for label in output["labels"]}}
+            sample.source
+            | {"probabilities": {label["label"]: rounded(one[label["index"]]) for label in output["labels"]}}
             for sample, one in zip(samples, each)
         ],
     }
@@ -39,12 +49,16 @@ def regression(manifest, samples):
     """Quantities per sample and for the study."""
     output = manifest["output"]
     each = [np.mean([given[output["tensor"]].ravel() for _, given in sample.answers], 0) for sample in samples]
-    study = {label["label"]: outputs.combine([one[label["index"]] for one in each], output) for label in output["labels"]}
+    study = {
+        label["label"]: outputs.combine([one[label["index"]] for one in each], output) for label in output["labels"]
+    }
     for label in output["labels"]:
         low, high = label.get("range", (-np.inf, np.inf))
         if not low <= study[label["label"]] <= high:
             raise Refused(f"{label['label']} is {study[label['label']]}, which the manifest calls implausible")
-    present = [label for label in output["labels"] if "threshold" in label and study[label["label"]] >= label["threshold"]]
+    present = [
+        label for label in output["labels"] if "threshold" in label and study[label["label"]] >= label["threshold"]
+    ]
     return {
         "outcome": _outcome(present),
         "quantities": {label: rounded(value) for label, value in study.items()},
@@ -65,6 +79,10 @@ def detection(manifest, samples):
         candidates = [_candidates(flip, given, output, side) for flip, given in sample.answers]
         boxes = np.concatenate([boxes for boxes, _ in candidates])
         scores = np.concatenate([scores for _, scores in candidates])
+        # A box that has no area in the picture, in the padding for example, is none.
+        seen = sample.place.to_source(boxes)
+        seen = (seen[:, 2] > seen[:, 0]) & (seen[:, 3] > seen[:, 1])
+        boxes, scores = boxes[seen], scores[seen]
         in_picture = []
         for label in output["labels"]:
             of_label = scores[:, label["index"]]
@@ -73,17 +91,21 @@ def detection(manifest, samples):
             kept = np.flatnonzero(of_label >= label["threshold"])
             if "nms" in output:
                 kept = kept[outputs.suppress(boxes[kept], of_label[kept], output["nms"]["iou"])]
-            for box, probability in zip(sample.place.to_source(boxes[kept]), of_label[kept]):
-                if box[2] > box[0] and box[3] > box[1]:
-                    in_picture.append((float(probability), label["label"], box))
+            ranked = sorted(zip(of_label[kept], sample.place.to_source(boxes[kept])), key=lambda one: -one[0])
+            in_picture += [
+                (float(probability), label["label"], box, rank) for rank, (probability, box) in enumerate(ranked)
+            ]
         in_picture.sort(key=lambda one: -one[0])
-        found += [(*one, sample.source) for one in in_picture[: output["max_boxes"]]]
+        # At most so many, but the best of every label stays.
+        kept = [one for place, one in enumerate(in_picture) if place < output["max_boxes"] or one[3] == 0]
+        found += [(*one[:3], sample.source) for one in kept]
     found.sort(key=lambda one: -one[0])
     return {
         "outcome": _outcome(found),
         "probabilities": {label: rounded(value) for label, value in highest.items()},
         "boxes": [
-            source | {"label": label, "box": [round(float(edge), 4) for edge in box], "probability": rounded(probability)}
+            source
+            | {"label": label, "box": [round(float(edge), 4) for edge in box], "probability": rounded(probability)}
             for probability, label, box, source in found
         ],
         # How near the nearest score is to its threshold.
@@ -107,7 +129,9 @@ def _candidates(flip, given, output, side):
     scores = outputs.activate(scores if scores.ndim == 2 else scores[:, np.newaxis], output["activation"], -1)
     if "classes" in output:
         classes = given[output["classes"]].astype(int)
-        spread = np.zeros((len(boxes), max(classes.max(initial=0), *(label["index"] for label in output["labels"])) + 1))
+        spread = np.zeros(
+            (len(boxes), max(classes.max(initial=0), *(label["index"] for label in output["labels"])) + 1)
+        )
         spread[np.arange(len(boxes)), classes] = scores[:, 0]
         scores = spread
     return boxes, scores
@@ -118,7 +142,10 @@ def segmentation(manifest, samples):
     output = manifest["output"]
     present, probabilities, units = False, {}, []
     for sample in samples:
-        each = [np.flip(given[output["tensor"]], FLIPS[flip]) if flip else given[output["tensor"]] for flip, given in sample.answers]
+        each = [
+            np.flip(given[output["tensor"]], FLIPS[flip]) if flip else given[output["tensor"]]
+            for flip, given in sample.answers
+        ]
         each = np.mean([outputs.activate(raw, output["activation"], 0) for raw in each], 0)
         measured = {}
         for label in output["labels"]:
@@ -128,7 +155,9 @@ def segmentation(manifest, samples):
                 large = large and (least not in label or one.get(key, 0.0) >= label[least])
             present = present or large
             probabilities[label["label"]] = max(probabilities.get(label["label"], 0.0), rounded(one.pop("probability")))
-            measured[label["label"]] = {key: rounded(value) if isinstance(value, float) else value for key, value in one.items()}
+            measured[label["label"]] = {
+                key: rounded(value) if isinstance(value, float) else value for key, value in one.items()
+            }
         units.append(sample.source | {"regions": measured})
     return {
         "outcome": _outcome(present),
@@ -148,7 +177,10 @@ def _measured(sample, probabilities, threshold):
     x = (np.arange(place.columns) + 0.5 - place.offset[0]) / place.scale[0] - 0.5
     y = (np.arange(place.rows) + 0.5 - place.offset[1]) / place.scale[1] - 0.5
     # Within half a pixel beyond the last centre the last value is repeated, farther out it is 0.
-    inside = [(axis >= -0.5) & (axis < size - 0.5) for axis, size in ((y, probabilities.shape[0]), (x, probabilities.shape[1]))]
+    inside = [
+        (axis >= -0.5) & (axis < size - 0.5)
+        for axis, size in ((y, probabilities.shape[0]), (x, probabilities.shape[1]))
+    ]
     moved = map_coordinates(probabilities, np.meshgrid(y, x, indexing="ij"), order=1, mode="nearest")
     moved = np.where(inside[0][:, None] & inside[1], moved, 0.0)[np.newaxis]
     one = regions.measured(moved, threshold, sample.spacing or (1.0, 1.0), 1.0)
@@ -163,4 +195,9 @@ def _outcome(present):
     return "finding" if present else "no-finding"
 
 
-KINDS = {"classification": classification, "regression": regression, "detection": detection, "segmentation": segmentation}
+KINDS = {
+    "classification": classification,
+    "regression": regression,
+    "detection": detection,
+    "segmentation": segmentation,
+}

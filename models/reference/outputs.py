@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from .manifests import Refused
+
 
 def activate(raw, kind, axis):
     """Probabilities of raw float64 values; `softmax` along `axis`."""
@@ -45,5 +47,7 @@ def combine(values, output):
     if kind == "mean-top-k":
         top = falling[: output["top_k"]]
         return sum(top) / len(top)
-    # any: the at_least-th highest; the lowest of all when there are fewer.
-    return falling[min(output["at_least"], len(falling)) - 1]
+    # any: the at_least-th highest, which says whether that many are at or above a threshold.
+    if len(falling) < output["at_least"]:
+        raise Refused(f"{len(falling)} images cannot have what {output['at_least']} must")
+    return falling[output["at_least"] - 1]

@@ -4,7 +4,7 @@ import hashlib
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial import ConvexHull, QhullError
+from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist
 
 
@@ -22,18 +22,17 @@ def largest(mask):
     return parts == np.bincount(parts.ravel())[1:].argmax() + 1
 
 
+# From a pixel's centre to the middles of its edges, in pixels: where the outline at one half of marching squares passes.
+EDGES = np.array([(-0.5, 0.0), (0.5, 0.0), (0.0, -0.5), (0.0, 0.5)])
+
+
 def diameter_mm(mask, spacing):
-    """Greatest distance of two pixel centres in one plane of the largest part of a mask (planes, rows, columns)."""
+    """Greatest Feret diameter in one plane of the largest part of a mask (planes, rows, columns), outer edge to outer edge."""
     best = 0.0
     for plane in largest(mask):
-        points = np.argwhere(plane) * np.array(spacing)
-        if len(points) > 3:
-            try:
-                points = points[ConvexHull(points).vertices]
-            except QhullError:
-                pass  # All on one line: every point stays.
-        if len(points) > 1:
-            best = max(best, float(pdist(points).max()))
+        if plane.any():
+            points = (np.argwhere(plane)[:, np.newaxis] + EDGES).reshape(-1, 2) * np.array(spacing)
+            best = max(best, float(pdist(points[ConvexHull(points).vertices]).max()))
     return best
 
 

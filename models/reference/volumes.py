@@ -15,6 +15,8 @@ def series(datasets, spec):
 
     Planes ascend along row x column direction. This reference takes one regular stack and refuses everything else.
     """
+    if len(datasets) < 2:
+        raise Refused("a volume needs two planes")
     first = datasets[0]
     row, column = np.array(first.ImageOrientationPatient, float).reshape(2, 3)
     normal = np.cross(row, column)
