@@ -24,8 +24,8 @@ from pydicom.uid import (
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import casefile  # noqa: E402
-import golden  # noqa: E402
 import phantom  # noqa: E402
+from reference import manifests  # noqa: E402
 
 MODEL = "cxr-phantom"
 # A series of phantoms that is neither trained nor tested on.
@@ -126,7 +126,7 @@ def _encode(dataset, case, stored):
 
 def main():
     """Writes all cases below 1.0.0/golden/."""
-    folder = golden.load_manifest(MODEL)[1].parent / "golden"
+    folder = manifests.load(MODEL)[1].parent / "golden"
     for case in CASES:
         casefile.save(image(case), folder / case.study / f"{case.instance}.dcm")
 

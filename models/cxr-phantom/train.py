@@ -2,7 +2,7 @@
 
     python models/cxr-phantom/train.py [--cache FOLDER]
 
-Runs on two CPU cores in some minutes. The preprocessing is the manifest's, through models/golden.py, so the network
+Runs on two CPU cores in some minutes. The preprocessing is the manifest's, through models/reference, so the network
 is trained on what the gateway will feed it. The graph is written node by node: what is in the file is what is below.
 """
 
@@ -24,6 +24,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import golden  # noqa: E402
 import metrics  # noqa: E402
 import phantom  # noqa: E402
+from reference import images, manifests  # noqa: E402
 
 # Seeds of the three disjoint series of phantoms; the golden cases use a fourth (cases.py).
 TRAIN, VALIDATION, TEST = (101, 6000), (202, 600), (303, 2000)
@@ -37,8 +38,8 @@ def example(task):
     """One phantom as the network's input (rows, columns) float16, and its labels."""
     seed, index, spec = task
     drawn = phantom.draw(seed, index)
-    values = golden.window_linear(drawn.stored, drawn.window_center, drawn.window_width)
-    tensor = golden.normalise(golden.resize(values, spec), spec)
+    values = images.window_linear(drawn.stored, drawn.window_center, drawn.window_width)
+    tensor = images.normalise(images.fit(values, spec)[0], spec)
     return tensor.astype(np.float16), drawn.labels
 
 
@@ -194,7 +195,7 @@ def main():
     def say(text):
         print(f"{time.monotonic() - began:6.0f} s  {text}", flush=True)
 
-    manifest, path = golden.load_manifest("cxr-phantom")
+    manifest, path = manifests.load("cxr-phantom")
     spec = manifest["input"][0]
     with Pool(2) as pool:
         train, validation, test = (series(pool, which, spec, cache) for which in (TRAIN, VALIDATION, TEST))
@@ -203,7 +204,7 @@ def main():
     path.parent.mkdir(parents=True, exist_ok=True)
     export(params, running, spec, path)
 
-    session = golden.onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = manifests.session(path)
     pictures = np.ascontiguousarray(test[0].transpose(0, 3, 1, 2))
     logits = np.concatenate(
         [session.run(["logits"], {spec["name"]: pictures[start : start + 50]})[0] for start in range(0, len(pictures), 50)]

@@ -17,8 +17,8 @@ from pydicom.valuerep import format_number_as_ds
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 import casefile  # noqa: E402
-import golden  # noqa: E402
 import train  # noqa: E402
+from reference import manifests  # noqa: E402
 
 MODEL = "wdbc-forest"
 SCHEME = "99PGWDEMO"
@@ -78,10 +78,10 @@ def _number(scheme, value, meaning, number):
 
 def main():
     """Writes both reports below 1.0.0/golden/."""
-    manifest, onnx = golden.load_manifest(MODEL)
+    manifest, onnx = manifests.load(MODEL)
     features = manifest["input"][0]["features"]
     _, rows, _, classes = train.split()
-    session = golden.onnxruntime.InferenceSession(onnx, providers=["CPUExecutionProvider"])
+    session = manifests.session(onnx)
     scores = session.run(["probabilities"], {"features": rows.astype(np.float32)})[0][:, train.MALIGNANT]
     for case, wanted in (("malignant", classes == train.MALIGNANT), ("benign", classes != train.MALIGNANT)):
         # Clear and called right, yet not at the very end of the scale, where any error would be rounded away.

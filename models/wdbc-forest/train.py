@@ -21,6 +21,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 import golden  # noqa: E402
 import metrics  # noqa: E402
+from reference import manifests  # noqa: E402
 
 # In scikit-learn's table class 0 is malignant and class 1 benign, so column 0 of the probabilities is malignant.
 MALIGNANT = 0
@@ -52,7 +53,7 @@ def tidy(model):
 
 def main():
     """Trains, exports, measures the exported graph with onnxruntime, seals the manifest."""
-    manifest, path = golden.load_manifest("wdbc-forest")
+    manifest, path = manifests.load("wdbc-forest")
     names = [feature["name"] for feature in manifest["input"][0]["features"]]
     if names != list(load_breast_cancer().feature_names):
         raise SystemExit("the features of model.toml are not those of the table, in its order")
@@ -70,7 +71,7 @@ def main():
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(model.SerializeToString(deterministic=True))
 
-    session = golden.onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = manifests.session(path)
     scores = session.run(["probabilities"], {"features": test_rows.astype(np.float32)})[0][:, MALIGNANT]
     gap = np.abs(scores - classifier.predict_proba(test_rows)[:, MALIGNANT]).max()
     label = manifest["output"]["labels"][0]
