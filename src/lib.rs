@@ -30,6 +30,7 @@ pub mod study;
 
 pub mod model;
 
+pub mod evaluation;
 pub mod features;
 pub mod findings;
 pub mod inference;
