@@ -6,6 +6,7 @@ mod ask;
 mod check;
 pub mod decode;
 mod demo;
+mod evaluate;
 mod golden;
 mod infer;
 mod scu;
@@ -21,6 +22,8 @@ use crate::config::Config;
 
 /// Configuration or model refused at start (`EX_USAGE` of sysexits.h).
 const REFUSED: u8 = 64;
+/// Wrong usage, as clap has it.
+const MISUSED: u8 = 2;
 /// A stage or a file failed at run time.
 const FAILED: u8 = 1;
 
@@ -41,6 +44,8 @@ enum Command {
     Demo(ConfigArgs),
     /// The same pipeline without a network: one JSON message per line on stdout.
     Infer(infer::InferArgs),
+    /// Labelled studies through the same pipeline: how good is a model on them?
+    Evaluate(evaluate::EvaluateArgs),
     /// Decode files: hashes, arrays or pictures of their pixel values.
     Decode(decode::DecodeArgs),
     /// What the gateway starts to decode files in.
@@ -81,6 +86,11 @@ impl ConfigArgs {
 #[error(transparent)]
 struct Refused(anyhow::Error);
 
+/// The command was used wrongly, in a way that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misused(String);
+
 /// Parses the arguments, runs the command, maps its end to an exit code.
 pub fn main() -> ExitCode {
     // clap ends the process with 2 on wrong usage, and with 0 after `--help`.
@@ -90,6 +100,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Infer(args) => infer::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::DecodeWorker(args) => crate::decoder::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
@@ -102,11 +113,11 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(err) => {
             eprintln!("pacs-gateway: {err:#}");
-            if err.is::<Refused>() {
-                ExitCode::from(REFUSED)
-            } else {
-                ExitCode::from(FAILED)
-            }
+            ExitCode::from(match () {
+                () if err.is::<Refused>() => REFUSED,
+                () if err.is::<Misused>() => MISUSED,
+                () => FAILED,
+            })
         }
     }
 }

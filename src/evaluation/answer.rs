@@ -34,6 +34,23 @@ impl Task {
     }
 }
 
+/// Labels of a model, in its order, with their operating points.
+pub fn labels(output: &OutputSpec) -> Vec<(String, Option<f64>)> {
+    let thresholds: Vec<Option<f64>> = match output {
+        OutputSpec::Classification(output) => {
+            output.labels.iter().map(|l| Some(l.threshold)).collect()
+        }
+        // What makes a box, a region or a quantity present is not one number of the study.
+        _ => Vec::new(),
+    };
+    let thresholds = thresholds.into_iter().chain(std::iter::repeat(None));
+    let labels = output.labels().into_iter();
+    labels
+        .map(|label| label.label.to_owned())
+        .zip(thresholds)
+        .collect()
+}
+
 /// One label of a study.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Given {

@@ -155,7 +155,7 @@ fn head(out: &mut String, report: &Report) -> fmt::Result {
     ) = (&report.model, &report.settings);
     out.push_str("<dl class=\"facts\">");
     for (name, value) in [
-        ("Made", Text(&report.made_at)),
+        ("Made", Text(report.made_at.get(..10).unwrap_or_default())),
         ("Intended use", Text(intended_use)),
         ("Task", Text(kind)),
     ] {

@@ -137,7 +137,7 @@ pub fn reliability(bins: &[Bin]) -> String {
         .filter_map(|bin| Some((bin.cases, [bin.score?, bin.positives?])))
         .collect();
     let line: Vec<[f64; 2]> = known.iter().map(|(_, point)| *point).collect();
-    frame.line("curve", &line);
+    frame.line("thin", &line);
     for (cases, point) in known {
         frame.dot("point", point, 2.5 + 6.0 * (cases as f64 / most).sqrt());
     }

@@ -1,0 +1,434 @@
+//! `evaluate`: labelled studies through the pipeline, and how good the model is on them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use dicom::dictionary_std::tags;
+use serde_json::Value;
+
+use super::infer::{ingest, offline, process, walk};
+use super::{ConfigArgs, FAILED, Misused, Refused, table};
+use crate::clock::Timestamp;
+use crate::config::Config;
+use crate::dicom::dataset::{DicomFile, ReadLimits};
+use crate::evaluation::answer::{self, Task};
+use crate::evaluation::bootstrap::Draws;
+use crate::evaluation::html::{self, number};
+use crate::evaluation::labels::{self, Key, Row, Table};
+use crate::evaluation::{
+    Account, Evaluation, Figure, Model, Report, Settings, Subject, agreement, figures,
+};
+use crate::model::{Manifest, repository};
+
+/// The automatic grouping: Manufacturer (0008,0070).
+const MANUFACTURER: &str = "manufacturer";
+/// Columns of figures beside each other in the table.
+const COLUMNS: usize = 4;
+
+/// Arguments of `evaluate`.
+#[derive(Args)]
+pub(super) struct EvaluateArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The model.
+    #[arg(long, value_name = "NAME")]
+    model: String,
+    /// What is true: a CSV file with a column `study_instance_uid` or `file` and one per label.
+    #[arg(long, value_name = "FILE")]
+    labels: PathBuf,
+    /// Writes the report as JSON.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Writes the report for people: one HTML file without script.
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Figures by the values of this column too; `site` and the manufacturer are always shown.
+    #[arg(long, value_name = "COLUMN")]
+    group_by: Vec<String>,
+    /// Seed of the bootstrap.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Draws of the bootstrap.
+    #[arg(long, default_value_t = 2000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    draws: u32,
+    /// Folder of the studies.
+    #[arg(value_name = "DIR")]
+    dir: PathBuf,
+}
+
+/// A study below the folder.
+#[derive(Default)]
+struct Found {
+    manufacturer: String,
+    files: Vec<String>,
+}
+
+pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode> {
+    let config = args.config.load()?;
+    let manifest = manifest(&config, &args.model).map_err(Refused)?;
+    let labels = answer::labels(&manifest.output);
+    let table = truth(args, &manifest, &labels)?;
+    let mut files = Vec::new();
+    walk(&args.dir, &mut files);
+    let mut account = Account::default();
+    let studies = look(&args.dir, &files, &mut account);
+    let rows = assign(&table, &studies, &mut account)?;
+
+    let spool = tempfile::tempdir().context("a folder for the spool")?;
+    let config = offline(config, spool.path(), std::slice::from_ref(&args.model));
+    for path in ingest(&config, &files)? {
+        note_unreadable(&mut account, relative(&args.dir, &path));
+    }
+    let messages = messages(&process(config)?, &manifest)?;
+
+    let wanted: Vec<(String, Option<f64>)> = labels
+        .iter()
+        .filter(|(label, _)| table.labels.contains(label))
+        .cloned()
+        .collect();
+    let mut groupings = table.groupings.clone();
+    let automatic = !groupings.iter().any(|name| name == MANUFACTURER);
+    if automatic {
+        groupings.push(MANUFACTURER.to_owned());
+    }
+    let task = Task::of(&manifest.output);
+    let mut subjects = Vec::new();
+    for (uid, row) in rows {
+        let given = messages.get(&uid).map_or_else(
+            || Err("no-message".to_owned()),
+            |message| answer::read(message, task, &table.labels),
+        );
+        match given {
+            Err(code) => account.left_out.entry(code).or_default().push(uid),
+            Ok(given) => {
+                let mut groups = row.groups.clone();
+                let found = studies.get(&uid).filter(|_| automatic);
+                groups.extend(found.map(|study| study.manufacturer.clone()));
+                subjects.push(Subject {
+                    given,
+                    truth: row.truth.clone(),
+                    groups,
+                });
+            }
+        }
+    }
+    account.evaluated = subjects.len();
+    let draws = Draws {
+        count: args.draws as usize,
+        seed: args.seed,
+    };
+    let evaluation = Evaluation {
+        task,
+        labels: &wanted,
+        all_labels: labels.len(),
+        groupings: &groupings,
+        subjects: &subjects,
+        draws,
+    };
+    let report = Report {
+        made_at: Timestamp::now().rfc3339(),
+        model: model(&manifest),
+        settings: settings(&messages, draws),
+        account,
+        all: evaluation.all(),
+        classes: evaluation.classes(),
+        subgroups: evaluation.subgroups(),
+    };
+    write(args, &report)?;
+    print(&report);
+    let whole = report.account.unreadable.is_empty() && report.account.evaluated > 0;
+    Ok(if whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}
+
+fn manifest(config: &Config, name: &str) -> Result<Manifest> {
+    let packages = repository::scan(&config.models.dir)?;
+    let package = repository::select(packages, &[name.to_owned()])?.pop();
+    Ok(package.context("there is no such model")?.manifest)
+}
+
+fn truth(
+    args: &EvaluateArgs,
+    manifest: &Manifest,
+    labels: &[(String, Option<f64>)],
+) -> Result<Table> {
+    let names: Vec<&str> = labels.iter().map(|(label, _)| label.as_str()).collect();
+    let file = File::open(&args.labels).with_context(|| args.labels.display().to_string())?;
+    let binary = Task::of(&manifest.output) != Task::Regression;
+    let table = labels::read(file, &names, binary, &args.group_by);
+    Ok(table.map_err(|reason| Misused(format!("{}: {reason}", args.labels.display())))?)
+}
+
+/// The studies below the folder, and the files that are none.
+fn look(dir: &Path, files: &[PathBuf], account: &mut Account) -> BTreeMap<String, Found> {
+    let mut studies: BTreeMap<String, Found> = BTreeMap::new();
+    for path in files {
+        let name = relative(dir, path);
+        let read = DicomFile::read(path, &ReadLimits::default());
+        let uid =
+            |file: &DicomFile| Some(file.data_set().uid(tags::STUDY_INSTANCE_UID)?.into_owned());
+        let Some((file, uid)) = read.ok().and_then(|file| uid(&file).map(|uid| (file, uid))) else {
+            note_unreadable(account, name);
+            continue;
+        };
+        let study = studies.entry(uid).or_default();
+        if study.files.is_empty() {
+            let manufacturer = file.data_set().str(tags::MANUFACTURER);
+            study.manufacturer = manufacturer.unwrap_or_default().trim().to_owned();
+        }
+        study.files.push(name);
+    }
+    account.studies = studies.len();
+    studies
+}
+
+fn note_unreadable(account: &mut Account, name: String) {
+    if !account.unreadable.contains(&name) {
+        account.unreadable.push(name);
+    }
+}
+
+fn relative(dir: &Path, path: &Path) -> String {
+    path.strip_prefix(dir).unwrap_or(path).display().to_string()
+}
+
+/// The row of each study; what has no partner is noted.
+fn assign<'a>(
+    table: &'a Table,
+    studies: &BTreeMap<String, Found>,
+    account: &mut Account,
+) -> Result<BTreeMap<String, &'a Row>> {
+    let by_file: HashMap<&str, &String> = studies
+        .iter()
+        .flat_map(|(uid, study)| study.files.iter().map(move |file| (file.as_str(), uid)))
+        .collect();
+    let mut rows: BTreeMap<String, &Row> = BTreeMap::new();
+    for row in &table.rows {
+        let uid = match table.key {
+            Key::Study => Some(&row.key).filter(|uid| studies.contains_key(*uid)),
+            Key::File => by_file.get(row.key.trim_start_matches("./")).copied(),
+        };
+        let Some(uid) = uid else {
+            account.without_study.push(row.key.clone());
+            continue;
+        };
+        // Several files of a study may be listed, as long as they say the same.
+        if let Some(other) = rows.insert(uid.clone(), row)
+            && (&other.truth, &other.groups) != (&row.truth, &row.groups)
+        {
+            let (first, second) = (other.line, row.line);
+            let reason = format!("lines {first} and {second} say different things of one study");
+            return Err(Misused(reason).into());
+        }
+    }
+    let labelled: BTreeSet<&String> = rows.keys().collect();
+    let others = studies.keys().filter(|uid| !labelled.contains(uid));
+    account.without_label = others.cloned().collect();
+    Ok(rows)
+}
+
+/// The message about each study.
+fn messages(lines: &str, manifest: &Manifest) -> Result<HashMap<String, Value>> {
+    let mut messages = HashMap::new();
+    for line in lines.lines() {
+        let message: Value = serde_json::from_str(line).context("a message is no JSON")?;
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+        let sha256 = text("/data/model/sha256");
+        // A study that no model applies to has a message without a model.
+        anyhow::ensure!(
+            sha256.is_none_or(|sha256| sha256 == manifest.sha256),
+            "a message is of another model than the manifest that was read"
+        );
+        let study = text("/data/study/study_instance_uid").unwrap_or_default();
+        messages.insert(study.to_owned(), message);
+    }
+    Ok(messages)
+}
+
+fn model(manifest: &Manifest) -> Model {
+    Model {
+        name: manifest.name.clone(),
+        version: manifest.version.clone(),
+        sha256: manifest.sha256.clone(),
+        title: manifest.title.clone(),
+        intended_use: manifest.intended_use.clone(),
+        kind: manifest.output.kind(),
+    }
+}
+
+fn settings(messages: &HashMap<String, Value>, draws: Draws) -> Settings {
+    let text = |pointer: &str| {
+        let mut found = messages
+            .values()
+            .filter_map(|m| m.pointer(pointer)?.as_str());
+        found.next().unwrap_or_default().to_owned()
+    };
+    Settings {
+        gateway: env!("CARGO_PKG_VERSION"),
+        onnxruntime: text("/data/runtime/onnxruntime"),
+        preprocessing_version: text("/data/inputs/preprocessing_version"),
+        draws: draws.count,
+        seed: draws.seed,
+        bins: figures::BINS,
+    }
+}
+
+fn write(args: &EvaluateArgs, report: &Report) -> Result<()> {
+    if let Some(path) = &args.json {
+        let text = serde_json::to_string_pretty(report)? + "\n";
+        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    if let Some(path) = &args.html {
+        let text = html::render(report)?;
+        std::fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn print(report: &Report) {
+    let (model, account) = (&report.model, &report.account);
+    println!("{} {} ({})\n", model.name, model.version, model.kind);
+    let mut rows = vec![
+        vec!["in the folder".to_owned(), account.studies.to_string()],
+        vec!["evaluated".to_owned(), account.evaluated.to_string()],
+        vec![
+            "without a label".to_owned(),
+            account.without_label.len().to_string(),
+        ],
+        vec![
+            "labels without a study".to_owned(),
+            account.without_study.len().to_string(),
+        ],
+        vec![
+            "unreadable files".to_owned(),
+            account.unreadable.len().to_string(),
+        ],
+    ];
+    for (code, studies) in &account.left_out {
+        rows.push(vec![
+            format!("not evaluated: {code}"),
+            studies.len().to_string(),
+        ]);
+    }
+    println!("{}\n", table::render(&["studies", "count"], &rows));
+    for labels in report.all.labels.chunks(COLUMNS) {
+        let names: Vec<&str> = labels.iter().map(|label| label.label.as_str()).collect();
+        let mut rows = vec![
+            row("studies", labels, |label| label.studies.to_string()),
+            row("with the label", labels, |label| {
+                label.positives.to_string()
+            }),
+            row("tp fp fn tn", labels, |label| {
+                let counts = label.confusion;
+                let (tp, fp) = (counts.true_positives, counts.false_positives);
+                format!(
+                    "{tp} {fp} {} {}",
+                    counts.false_negatives, counts.true_negatives
+                )
+            }),
+        ];
+        rows.extend(figures::NAMES.map(|name| row(name, labels, |l| cell(l.figures.get(name)))));
+        println!("{}\n", table::render(&header(&names), &rows));
+    }
+    for quantities in report.all.quantities.chunks(COLUMNS) {
+        let names: Vec<&str> = quantities.iter().map(|q| q.label.as_str()).collect();
+        let mut rows = vec![row("studies", quantities, |q| q.studies.to_string())];
+        rows.extend(
+            agreement::NAMES.map(|name| row(name, quantities, |q| cell(q.figures.get(name)))),
+        );
+        println!("{}\n", table::render(&header(&names), &rows));
+    }
+    if let Some(matrix) = &report.classes {
+        let columns = matrix.counts.first().map_or(0, Vec::len);
+        let names: Vec<&str> = matrix
+            .classes
+            .iter()
+            .take(columns)
+            .map(String::as_str)
+            .collect();
+        let classes = matrix.classes.iter().zip(&matrix.counts);
+        let rows: Vec<Vec<String>> = classes
+            .map(|(class, counts)| {
+                let counts = counts.iter().map(u64::to_string);
+                std::iter::once(class.clone()).chain(counts).collect()
+            })
+            .collect();
+        println!(
+            "{}\n",
+            table::render(&[&["is \\ most probable"], &names[..]].concat(), &rows)
+        );
+    }
+    subgroups(report);
+}
+
+fn subgroups(report: &Report) {
+    let mut rows = Vec::new();
+    for group in &report.subgroups {
+        for label in &group.part.labels {
+            let figure = |name: &str| cell(label.figures.get(name));
+            rows.push(vec![
+                format!("{} {}", group.by, group.value),
+                label.label.clone(),
+                format!("{} ({})", label.studies, label.positives),
+                figure("auc"),
+                figure("recall"),
+                figure("specificity"),
+            ]);
+        }
+    }
+    if !rows.is_empty() {
+        let header = [
+            "subgroup",
+            "label",
+            "studies (with it)",
+            "auc",
+            "recall",
+            "specificity",
+        ];
+        println!("{}", table::render(&header, &rows));
+    }
+    let mut rows = Vec::new();
+    for group in &report.subgroups {
+        for quantity in &group.part.quantities {
+            let figure = |name: &str| cell(quantity.figures.get(name));
+            rows.push(vec![
+                format!("{} {}", group.by, group.value),
+                quantity.label.clone(),
+                quantity.studies.to_string(),
+                figure("mae"),
+                figure("bias"),
+            ]);
+        }
+    }
+    if !rows.is_empty() {
+        let header = ["subgroup", "quantity", "studies", "mae", "bias"];
+        println!("{}", table::render(&header, &rows));
+    }
+}
+
+fn header<'a>(names: &[&'a str]) -> Vec<&'a str> {
+    [&["figure"], names].concat()
+}
+
+fn row<T>(name: &str, items: &[T], cell: impl Fn(&T) -> String) -> Vec<String> {
+    std::iter::once(name.to_owned())
+        .chain(items.iter().map(cell))
+        .collect()
+}
+
+fn cell(figure: Option<&Figure>) -> String {
+    let Some(value) = figure.and_then(|figure| figure.value) else {
+        return "not defined".to_owned();
+    };
+    match figure.and_then(|figure| figure.ci95) {
+        Some([low, high]) => format!("{} ({} to {})", number(value), number(low), number(high)),
+        None => number(value),
+    }
+}
