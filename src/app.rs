@@ -23,6 +23,7 @@ use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
 use crate::model::repository;
+use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::pipeline::{Pipeline, Served};
 use crate::spool::{Recovered, Spool};
@@ -118,6 +119,7 @@ impl App {
             },
             outbox_wake: Arc::clone(&outbox_wake),
             metrics: Arc::clone(&metrics),
+            monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
         };
         Ok(Self {
             listener,
@@ -264,6 +266,7 @@ impl App {
             outbox: self.housekeeper.outbox.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
             models: Arc::new(models.collect()),
+            monitor: Arc::clone(&self.pipeline.monitor),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,

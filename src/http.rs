@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::broker;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
+use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::spool::Spool;
 use crate::telemetry::Metrics;
@@ -93,6 +94,8 @@ pub struct Api {
     pub metrics: Arc<Metrics>,
     /// Models being served.
     pub models: Arc<Vec<ModelInfo>>,
+    /// What models say, and whether it drifts.
+    pub monitor: Arc<Monitor>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.
@@ -216,7 +219,22 @@ async fn quarantine(State(api): State<Api>) -> Response {
 }
 
 async fn models(State(api): State<Api>) -> Response {
-    Json(json!({ "models": *api.models })).into_response()
+    let models: Vec<_> = api
+        .models
+        .iter()
+        .map(|model| drifting(&api, model))
+        .collect();
+    Json(json!({ "models": models })).into_response()
+}
+
+/// A model with the drift of its scores.
+fn drifting(api: &Api, model: &ModelInfo) -> serde_json::Value {
+    let mut told = json!(model);
+    if let Some(fields) = told.as_object_mut() {
+        let drift = api.monitor.drift(&model.name, &model.version);
+        fields.insert("drift".to_owned(), json!(drift));
+    }
+    told
 }
 
 async fn openapi() -> Response {

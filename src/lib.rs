@@ -38,6 +38,7 @@ pub mod pixel;
 
 pub mod broker;
 pub mod maintenance;
+pub mod monitor;
 pub mod pipeline;
 pub mod volume;
 

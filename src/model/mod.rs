@@ -3,6 +3,7 @@
 
 pub mod manifest;
 pub mod placement;
+pub mod prepared;
 pub mod repository;
 pub mod selection;
 pub mod tensor;
@@ -10,5 +11,6 @@ pub mod volume;
 
 pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
 pub use placement::{ImagePlacement, Placement};
+pub use prepared::Prepared;
 pub use repository::{ModelError, ModelId, Package};
 pub use tensor::{Tensor, TensorData};

@@ -26,6 +26,7 @@ use crate::inference::{Engine, Turn};
 use crate::ledger::{Ledger, Revision};
 use crate::model::Package;
 use crate::model::manifest::Priority;
+use crate::monitor::Monitor;
 use crate::refusal::Refusal;
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
@@ -72,6 +73,8 @@ pub struct Pipeline {
     pub outbox_wake: Arc<Notify>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What models see and say.
+    pub monitor: Arc<Monitor>,
 }
 
 /// Studies between "complete" and "finished".
@@ -323,6 +326,8 @@ impl Pipeline {
         }
         let waited = Timestamp::now().since(study.last).as_secs_f64();
         for run in &examined.runs {
+            let manifest = run.model.as_ref().map(|model| &model.package.manifest);
+            self.monitor.observe(manifest, &run.outcome, &run.prepared);
             let name = run
                 .model
                 .as_ref()

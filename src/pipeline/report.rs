@@ -12,6 +12,7 @@ use crate::findings::Outcome;
 use crate::findings::event::{self, Remark, StudyFacts};
 use crate::findings::identity::{MessageKey, message_id, routing_key};
 use crate::ledger::{InstanceOutcome, Prior};
+use crate::model::prepared::input_digest;
 use crate::outbox::Message;
 use crate::refusal::Refusal;
 use crate::spool::Entry;
@@ -129,6 +130,7 @@ pub(super) fn messages(
             outcome: Outcome::Superseded(refusal),
             inputs: Vec::new(),
             refused: 0,
+            prepared: Vec::new(),
             decoded: std::time::Duration::ZERO,
             queued: std::time::Duration::ZERO,
             inferred: std::time::Duration::ZERO,
@@ -187,6 +189,7 @@ fn message(
             .iter()
             .map(|entry| entry.arrival.sop_instance.as_str().to_owned())
             .collect(),
+        input_digest: input_digest(&run.prepared),
         decoded_ms: millis(run.decoded),
         queued_ms: millis(run.queued),
         inferred_ms: millis(run.inferred),

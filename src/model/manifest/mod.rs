@@ -135,6 +135,7 @@ impl Manifest {
         if !(1..=MAX_BATCH).contains(&self.batching.max_batch) {
             return Err(format!("batching.max_batch: must be 1 to {MAX_BATCH}"));
         }
+        serving::references(&self.reference, &self.output.labels())?;
         let (_, input) = self.input()?;
         let level = self.applies_to.level;
         match input {
@@ -170,7 +171,7 @@ pub fn is_name(name: &str) -> bool {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) const EXAMPLE: &str = r#"

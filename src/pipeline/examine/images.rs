@@ -12,7 +12,7 @@ use crate::clock::Timestamp;
 use crate::decoder::Source;
 use crate::findings::{Location, Outcome, Sample};
 use crate::model::selection::{Attributes, Condition};
-use crate::model::{ImageSpec, Placement};
+use crate::model::{ImageSpec, Placement, Prepared};
 use crate::pipeline::Pipeline;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -26,6 +26,7 @@ struct Instance {
     not_applicable: bool,
     refusal: Option<Refusal>,
     samples: BTreeMap<usize, Sample>,
+    prepared: Vec<Prepared>,
 }
 
 /// One frame, from its file to the model's numbers.
@@ -39,6 +40,7 @@ struct Looked {
 
 struct Seen {
     sample: Sample,
+    prepared: Prepared,
     frames: usize,
     queued: Duration,
     inferred: Duration,
@@ -109,6 +111,7 @@ pub(super) async fn run(
             None => {
                 trace.decoded_at = Some(now);
                 trace.inferred_at = Some(now);
+                run.prepared.extend(instance.prepared);
                 samples.extend(instance.samples.into_values());
             }
         }
@@ -167,6 +170,7 @@ fn note(
             if instance.frames.replace(seen.frames).is_none() && seen.frames > 1 {
                 waiting.push_front((index, 1..seen.frames));
             }
+            instance.prepared.push(seen.prepared);
             instance.samples.insert(frame, seen.sample);
         }
     }
@@ -188,10 +192,14 @@ async fn see(
     });
     let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
     let (prepared, took) = decode(case, move || {
-        decoders.tensor(&source, frame, &spec, condition)
+        let tensor = decoders.tensor(&source, frame, &spec, condition)?;
+        Ok(tensor.map(|(facts, tensor)| {
+            let tensors = vec![tensor];
+            (facts, Prepared::of(&tensors), tensors)
+        }))
     })
     .await?;
-    let Some((facts, tensor)) = prepared else {
+    let Some((facts, prepared, tensors)) = prepared else {
         return Ok(None);
     };
     *decoded = took;
@@ -199,8 +207,9 @@ async fn see(
         .metrics
         .prepare_duration_seconds
         .observe(took.as_secs_f64());
-    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
+    let (answers, answer) = infer(case, slot, tensors).await?;
     Ok(Some(Seen {
+        prepared,
         frames: facts.frames,
         queued: answer.queued,
         inferred: answer.ran,

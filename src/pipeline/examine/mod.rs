@@ -16,7 +16,7 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{self, Outcome, Said, Sample};
 use crate::inference::{Answer, InferenceError, Slot, Turn};
-use crate::model::{InputSpec, Tensor};
+use crate::model::{InputSpec, Prepared, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -40,6 +40,8 @@ pub(super) struct Run {
     pub inputs: Vec<Arc<Entry>>,
     /// Instances it should have looked at and could not.
     pub refused: usize,
+    /// What the model was given, a sample each.
+    pub prepared: Vec<Prepared>,
     /// Time from files to tensors, added up.
     pub decoded: Duration,
     /// Longest wait for a batch.
@@ -71,6 +73,7 @@ impl Run {
             outcome,
             inputs,
             refused: 0,
+            prepared: Vec::new(),
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,

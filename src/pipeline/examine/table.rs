@@ -9,8 +9,8 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features;
 use crate::findings::{Outcome, Sample};
-use crate::model::InputSpec;
 use crate::model::selection::Condition;
+use crate::model::{InputSpec, Prepared};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 
@@ -97,7 +97,11 @@ async fn row(
     run.inputs = inputs;
     run.decoded = took;
     let Some(row) = row else { return Ok(None) };
-    let (answers, answer) = infer(case, slot, vec![row?]).await?;
+    let tensors = vec![row?];
+    // Some hundred numbers at most: not worth a thread.
+    let prepared = Prepared::of(&tensors);
+    let (answers, answer) = infer(case, slot, tensors).await?;
+    run.prepared.push(prepared);
     run.queued = answer.queued;
     run.inferred = answer.ran;
     Ok(Some(Sample {

@@ -14,8 +14,8 @@ use super::{Case, Run, Trace, conclude, decode, infer, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::VolumeSpec;
 use crate::model::selection::Condition;
+use crate::model::{Prepared, VolumeSpec};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use crate::volume::{Slice, Volume, arrange, slices};
@@ -217,9 +217,14 @@ async fn look(
     }
     let ids: Vec<EntryId> = planned.iter().map(|entry| entry.id).collect();
     let series = planned.first().and_then(|entry| entry.series.clone());
-    let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
+    let ((prepared, tensors), took) = decode(case, move || {
+        let tensors = vec![volume.assemble(grids)?];
+        Ok((Prepared::of(&tensors), tensors))
+    })
+    .await?;
     run.decoded += took;
-    let (answers, answer) = infer(case, slot, vec![tensor]).await?;
+    let (answers, answer) = infer(case, slot, tensors).await?;
+    run.prepared.push(prepared);
     run.queued = run.queued.max(answer.queued);
     run.inferred = run.inferred.max(answer.ran);
     let now = Some(Timestamp::now());
