@@ -1,21 +1,28 @@
-"""Writes tests/fixtures/evaluation/figures.json: figures of labelled scores by scikit-learn, SciPy and NumPy.
+"""Writes tests/fixtures/evaluation: figures of labelled scores by scikit-learn, SciPy and NumPy.
 
     python scripts/golden_evaluation.py
 
 Needs scikit-learn (see scripts/requirements-train.txt). Point estimates are scikit-learn's. The bootstrap draws the same
 cases as the gateway, because its generator (SplitMix64) is written down in its documentation and once more here; the
 interval's ends are numpy.percentile's. SciPy's own bootstrap, with other draws, is kept beside them for comparison.
+
+figures.json has drawn scores. phantoms.csv labels the golden studies of cxr-phantom, and phantoms.json has their figures,
+computed from the probabilities that models/golden.py wrote into expected.json.
 """
 
+import csv
 import json
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import scipy.stats
 from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
-TARGET = Path(__file__).resolve().parent.parent / "tests/fixtures/evaluation/figures.json"
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / "tests/fixtures/evaluation"
+GOLDEN = ROOT / "models/cxr-phantom/1.0.0/golden"
 BINS, DRAWS, SEED = 15, 300, 20260102
 MASK = 2**64 - 1
 
@@ -152,8 +159,46 @@ def quantity_case(name, predicted, actual):
     }
 
 
+# Golden studies of cxr-phantom, what is said to be true of them (opacity, pneumothorax), and a site. Three of these are
+# not what was drawn, so that there are errors to count. One study has two files and two rows.
+PHANTOMS = {
+    "both-cr-slope/1.dcm": (1, 1, "north"),
+    "jpeg-2000/1.dcm": (1, 0, "south"),
+    "jpeg-ls/1.dcm": (0, 0, "north"),
+    "monochrome1/1.dcm": (0, 1, "south"),
+    "normal/1.dcm": (0, 1, "north"),
+    "opacity/1.dcm": (0, 0, "north"),
+    "pneumothorax/1.dcm": (0, 1, "south"),
+    "rle/1.dcm": (1, "", "south"),
+    "two-views/1.dcm": (1, 0, "north"),
+    "two-views/2.dcm": (1, 0, "north"),
+}
+
+
+def phantoms():
+    """Writes the labels of the golden studies and their figures."""
+    with (TARGET / "phantoms.csv").open("w", newline="") as file:
+        rows = [[name, *truth] for name, truth in PHANTOMS.items()]
+        csv.writer(file, lineterminator="\n").writerows([["file", "opacity", "pneumothorax", "site"], *rows])
+    studies = {}
+    for name, (opacity, pneumothorax, site) in PHANTOMS.items():
+        given = json.loads((GOLDEN / name).with_name("expected.json").read_text())["probabilities"]
+        uid = str(pydicom.dcmread(GOLDEN / name, stop_before_pixels=True).StudyInstanceUID)
+        studies[uid] = ({"opacity": opacity, "pneumothorax": pneumothorax}, given, site)
+    report = {"draws": DRAWS, "seed": SEED, "all": {}, "site": {}}
+    for label in ("opacity", "pneumothorax"):
+        # The gateway draws from the studies in order of their UID.
+        known = [(truth[label], given[label], site) for _, (truth, given, site) in sorted(studies.items()) if truth[label] != ""]
+        for site in (None, "north", "south"):
+            chosen = [(truth, score) for truth, score, where in known if site in (None, where)]
+            case = label_case(label, *zip(*chosen))
+            found = {key: case[key] for key in ("confusion", "figures", "intervals")}
+            (report["site"].setdefault(site, {}) if site else report["all"])[label] = found
+    (TARGET / "phantoms.json").write_text(json.dumps(report, indent=1) + "\n")
+
+
 def main():
-    """Draws the vectors and writes the file."""
+    """Draws the vectors and writes the files."""
     rng = np.random.default_rng(5)
     truth = (rng.random(160) < 0.35).astype(int)
     scores = 1 / (1 + np.exp(-(rng.normal(0, 1.2, 160) + 2.2 * truth - 1)))
@@ -172,8 +217,9 @@ def main():
     ]
     quantities = [quantity_case("ages", ages + rng.normal(1.5, 4, 80), ages)]
     report = {"bins": BINS, "draws": DRAWS, "seed": SEED, "labels": cases, "quantities": quantities}
-    TARGET.parent.mkdir(parents=True, exist_ok=True)
-    TARGET.write_text(json.dumps(report) + "\n")
+    TARGET.mkdir(parents=True, exist_ok=True)
+    (TARGET / "figures.json").write_text(json.dumps(report) + "\n")
+    phantoms()
     print(f"{TARGET}: {len(cases)} labels, {len(quantities)} quantities")
 
 

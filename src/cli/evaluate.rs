@@ -10,7 +10,7 @@ use clap::Args;
 use dicom::dictionary_std::tags;
 use serde_json::Value;
 
-use super::infer::{ingest, offline, process, walk};
+use super::infer::{Sender, ingest, offline, process, walk};
 use super::{ConfigArgs, FAILED, Misused, Refused, table};
 use crate::clock::Timestamp;
 use crate::config::Config;
@@ -80,7 +80,7 @@ pub(super) fn run(args: &EvaluateArgs) -> Result<ExitCode> {
 
     let spool = tempfile::tempdir().context("a folder for the spool")?;
     let config = offline(config, spool.path(), std::slice::from_ref(&args.model));
-    for path in ingest(&config, &files)? {
+    for path in ingest(&config, &files, &Sender::ourselves(&config)?)? {
         note_unreadable(&mut account, relative(&args.dir, &path));
     }
     let messages = messages(&process(config)?, &manifest)?;

@@ -39,7 +39,7 @@ pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
     for path in &args.paths {
         walk(path, &mut files);
     }
-    let failed = ingest(&config, &files)?;
+    let failed = ingest(&config, &files, &Sender::ourselves(&config)?)?;
     print!("{}", process(config)?);
     Ok(if failed.is_empty() {
         ExitCode::SUCCESS
@@ -88,12 +88,30 @@ pub(super) fn embed(config: &mut Config, dir: &Path) {
     config.http.bind = "127.0.0.1:0".to_owned();
 }
 
+/// Whom files are received from.
+pub(super) struct Sender {
+    /// Calling AE title.
+    pub calling: AeTitle,
+    /// Called AE title.
+    pub called: AeTitle,
+}
+
+impl Sender {
+    /// The command line.
+    pub fn ourselves(config: &Config) -> Result<Self> {
+        Ok(Self {
+            calling: AeTitle::parse("INFER")?,
+            called: config.dicom.ae_title.clone(),
+        })
+    }
+}
+
 /// Puts files into the spool as if they had been received. Gives those that could not be.
-pub(super) fn ingest(config: &Config, files: &[PathBuf]) -> Result<Vec<PathBuf>> {
+pub(super) fn ingest(config: &Config, files: &[PathBuf], from: &Sender) -> Result<Vec<PathBuf>> {
     let (spool, _) = Spool::open(config.spool.clone())?;
     let mut failed = Vec::new();
     for file in files {
-        if let Err(err) = store(&spool, config, file) {
+        if let Err(err) = store(&spool, from, file) {
             eprintln!("pacs-gateway: {}: {err:#}", file.display());
             failed.push(file.clone());
         }
@@ -101,12 +119,12 @@ pub(super) fn ingest(config: &Config, files: &[PathBuf]) -> Result<Vec<PathBuf>>
     Ok(failed)
 }
 
-fn store(spool: &Spool, config: &Config, path: &Path) -> Result<()> {
+fn store(spool: &Spool, from: &Sender, path: &Path) -> Result<()> {
     let mut file = File::open(path)?;
     let meta = FileMeta::read(&mut file)?;
     let mut incoming = spool.begin(Arrival {
-        calling_ae: AeTitle::parse("INFER")?,
-        called_ae: config.dicom.ae_title.clone(),
+        calling_ae: from.calling.clone(),
+        called_ae: from.called.clone(),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         sop_class: meta.media_storage_sop_class.clone(),
         sop_instance: meta.media_storage_sop_instance.clone(),

@@ -9,6 +9,7 @@ mod demo;
 mod evaluate;
 mod golden;
 mod infer;
+mod replay;
 mod scu;
 mod serve;
 mod table;
@@ -46,6 +47,8 @@ enum Command {
     Infer(infer::InferArgs),
     /// Labelled studies through the same pipeline: how good is a model on them?
     Evaluate(evaluate::EvaluateArgs),
+    /// A study through the same model once more: would the message be the same?
+    Replay(replay::ReplayArgs),
     /// Decode files: hashes, arrays or pictures of their pixel values.
     Decode(decode::DecodeArgs),
     /// What the gateway starts to decode files in.
@@ -101,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Evaluate(args) => evaluate::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::DecodeWorker(args) => crate::decoder::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
