@@ -138,8 +138,7 @@ fn send(gateway: &Gateway, copies: &[(PathBuf, String)]) {
     let target = format!("PACSGATEWAY@127.0.0.1:{}", gateway.dicom_port);
     let mut command = binary();
     command
-        .arg("send")
-        .arg(&target)
+        .args(["send", "--to", &target])
         .args(copies.iter().map(|(path, _)| path));
     peers::succeeded(&peers::run(&mut command));
 }

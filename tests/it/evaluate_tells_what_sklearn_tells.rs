@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::gateway::binary;
 use crate::support::options::repository;
@@ -13,7 +13,7 @@ use crate::support::peers;
 #[test]
 fn figures_intervals_and_subgroups() {
     let dir = tempfile::tempdir().unwrap();
-    let (json, html) = (dir.path().join("r.json"), dir.path().join("r.html"));
+    let (report, html) = (dir.path().join("r.json"), dir.path().join("r.html"));
     let expected = read(&fixture("phantoms.json"));
     let output = evaluate(
         &fixture("phantoms.csv"),
@@ -23,13 +23,13 @@ fn figures_intervals_and_subgroups() {
             "--seed",
             &expected["seed"].to_string(),
             "--json",
-            json.to_str().unwrap(),
+            report.to_str().unwrap(),
             "--html",
             html.to_str().unwrap(),
         ],
     );
     peers::succeeded(&output);
-    let report = read(&json);
+    let report = read(&report);
     assert_eq!(report["account"]["studies"], 9);
     assert_eq!(report["account"]["evaluated"], 9);
     assert_eq!(report["model"]["name"], "cxr-phantom");
@@ -76,27 +76,33 @@ fn every_study_and_every_row_is_accounted_for() {
         std::fs::create_dir_all(&to).unwrap();
         std::fs::copy(golden.join(case).join("1.dcm"), to.join("1.dcm")).unwrap();
     }
-    // An image that cannot be decoded: the last byte of its pixels is missing.
-    let mut broken = std::fs::read(studies.join("opacity/1.dcm")).unwrap();
-    broken.truncate(broken.len() - 2000);
-    std::fs::write(studies.join("opacity/1.dcm"), broken).unwrap();
+    // One is of another body part, and one ends in the middle.
+    let other = studies.join("opacity/1.dcm");
+    let mut bytes = std::fs::read(&other).unwrap();
+    let at = bytes.windows(6).position(|six| six == b"CHEST ").unwrap();
+    bytes[at..at + 6].copy_from_slice(b"HEAD  ");
+    std::fs::write(&other, bytes).unwrap();
+    let short = studies.join("rle/1.dcm");
+    let bytes = std::fs::read(&short).unwrap();
+    std::fs::write(&short, &bytes[..bytes.len() - 2000]).unwrap();
     let labels = dir.path().join("labels.csv");
     let rows = "file,opacity\nnormal/1.dcm,0\nopacity/1.dcm,1\nnowhere/1.dcm,1\n";
     std::fs::write(&labels, rows).unwrap();
-    let json = dir.path().join("r.json");
-    let output = run(&labels, &studies, &["--json", json.to_str().unwrap()]);
-    let report = read(&json);
+    let report = dir.path().join("r.json");
+    let output = run(&labels, &studies, &["--json", report.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1), "a file could not be read");
+    let report = read(&report);
     let account = &report["account"];
-    assert_eq!(account["evaluated"], 1, "{account}");
-    assert_eq!(account["without_study"][0], "nowhere/1.dcm");
-    assert_eq!(account["without_label"].as_array().unwrap().len(), 1);
-    // The spool refuses a data set that ends early, or the pipeline does: by name either way.
+    assert_eq!(
+        (&account["studies"], &account["evaluated"]),
+        (&2.into(), &1.into())
+    );
+    assert_eq!(account["unreadable"], json!(["rle/1.dcm"]));
+    assert_eq!(account["without_study"], json!(["nowhere/1.dcm"]));
+    assert_eq!(account["without_label"], json!([]));
     let left_out = account["left_out"].as_object().unwrap();
-    let counted: usize = left_out
-        .values()
-        .map(|list| list.as_array().unwrap().len())
-        .sum();
-    assert_eq!(counted, 1, "{account}");
+    assert_eq!(left_out.len(), 1, "{account}");
+    assert_eq!(left_out["no-model-applies"].as_array().unwrap().len(), 1);
     // One class only: no ranking, and nothing that looks like one.
     assert_eq!(report["labels"][0]["figures"]["auc"]["value"], Value::Null);
     let table = String::from_utf8(output.stdout).unwrap();

@@ -23,7 +23,9 @@ fn the_same_again_from_a_folder_and_from_the_spool() {
     let files = cases.iter().flat_map(|case| &case.files);
     let mut send = binary();
     let target = format!("PACSGATEWAY@127.0.0.1:{}", gateway.dicom_port);
-    peers::succeeded(&peers::run(send.arg("send").arg(&target).args(files)));
+    peers::succeeded(&peers::run(
+        send.args(["send", "--to", &target]).args(files),
+    ));
     let studies: Vec<&str> = cases.iter().map(|case| case.study.as_str()).collect();
     gateway.wait_until_done(&studies);
     let messages = gateway.messages_by_study();
