@@ -1,6 +1,7 @@
 //! The command line: one file per command, exit codes in one place.
 //!
-//! 0 success · 1 a stage or a file failed · 2 usage · 64 configuration or model refused.
+//! 0 success · 1 a stage or a file failed, or `replay` found a difference · 2 usage · 64 configuration
+//! or model refused, or nothing to replay.
 
 mod ask;
 mod check;

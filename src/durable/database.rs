@@ -293,6 +293,23 @@ mod tests {
         assert_eq!(count(&database), 1);
     }
 
+    #[test]
+    fn a_reader_of_anothers_database_sees_it_grow_and_cannot_write() {
+        let (dir, database) = open();
+        let path = dir.path().join("t.db");
+        let reader = Database::open_read_only(&path).unwrap();
+        assert_eq!(count(&reader), 0);
+        database
+            .write_blocking(|c| c.execute("INSERT INTO t VALUES (1)", []))
+            .unwrap();
+        assert_eq!(count(&reader), 1);
+        let refused = reader.write_blocking(|c| c.execute("DELETE FROM t", []));
+        assert!(matches!(refused, Err(DatabaseError::Closed)), "{refused:?}");
+        let missing = Database::open_read_only(&dir.path().join("other.db"));
+        assert!(matches!(missing, Err(DatabaseError::Open { .. })));
+        assert!(!dir.path().join("other.db").exists());
+    }
+
     #[tokio::test]
     async fn a_failing_write_does_not_spoil_its_neighbours() {
         let (_dir, database) = open();

@@ -84,8 +84,8 @@ impl Display for Cell<'_> {
         };
         write!(f, "{}", number(value))?;
         match self.0.and_then(|figure| figure.ci95) {
-            Some([low, high]) => write!(f, "<small>{} – {}</small>", number(low), number(high)),
-            None => f.write_str("<small>no interval</small>"),
+            Some([low, high]) => write!(f, " <small>{} to {}</small>", number(low), number(high)),
+            None => f.write_str(" <small>no interval</small>"),
         }
     }
 }

@@ -234,3 +234,61 @@ fn exclusive_labels_have_a_matrix_unless_a_study_has_two() {
             .is_none()
     );
 }
+
+#[test]
+fn quantities_and_classes_are_shown_too() {
+    let labels = ["a", "b"].map(|label| (label.to_owned(), None));
+    let groupings = ["ward".to_owned()];
+    let subjects: Vec<Subject> = (0..40)
+        .map(|at| f64::from(at))
+        .map(|at| subject([at, 100.0 - at], [at * 1.1, 97.0], "w<1>"))
+        .collect();
+    let regression = evaluation(Task::Regression, &labels, &groupings, &subjects);
+    let exclusive = Task::Classification { exclusive: true };
+    let classes = vec![
+        subject([0.9, 0.1], [1.0, 0.0], ""),
+        subject([0.2, 0.8], [0.0, 0.0], ""),
+    ];
+    let report = Report {
+        made_at: "2026-01-02T03:04:05Z".to_owned(),
+        model: Model {
+            name: "m".to_owned(),
+            version: "1".to_owned(),
+            sha256: "ab".to_owned(),
+            title: "Bones & <ages>".to_owned(),
+            intended_use: "Tests".to_owned(),
+            kind: "regression",
+        },
+        settings: Settings {
+            gateway: "0",
+            onnxruntime: "1".to_owned(),
+            preprocessing_version: "1".to_owned(),
+            draws: 20,
+            seed: 1,
+            bins: figures::BINS,
+        },
+        account: Account::default(),
+        all: regression.all(),
+        classes: evaluation(exclusive, &labels, &[], &classes).classes(),
+        subgroups: regression.subgroups(),
+    };
+    let page = html::render(&report).unwrap();
+    for shown in [
+        "Limit",
+        "limit of agreement",
+        "(none)",
+        "Bones &amp; &lt;ages&gt;",
+        "w&lt;1&gt;",
+        "MAE",
+    ] {
+        assert!(
+            page.to_lowercase().contains(&shown.to_lowercase()),
+            "{shown}"
+        );
+    }
+    assert!(!page.contains("NaN") && !page.contains("inf"), "{page}");
+    let json = serde_json::to_value(&report).unwrap();
+    assert_eq!(json["quantities"][0]["studies"], 40);
+    assert_eq!(json["subgroups"][0]["quantities"][1]["studies"], 40);
+    assert!(json.get("labels").is_none());
+}
