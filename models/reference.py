@@ -52,7 +52,8 @@ def scores(name):
 def table(label, values):
     """One `[[reference]]`: deciles, rounded, and the fraction of scores in each bin; an edge belongs to the bin above."""
     edges = np.unique(np.round(np.quantile(values, np.arange(1, 10) / 10), 4))
-    edges = edges[edges > values.min()]
+    # Rounding can push an edge past the scores, and a bin without one would be a bin for nobody.
+    edges = edges[(edges > values.min()) & (edges <= values.max())]
     counts = np.bincount(np.searchsorted(edges, values, side="right"), minlength=len(edges) + 1)
     fractions = [round(float(part), 4) for part in counts / len(values)]
     return f'[[reference]]\nlabel = "{label}"\nedges = {edges.tolist()}\nfractions = {fractions}\n'
