@@ -240,7 +240,7 @@ fn quantities_and_classes_are_shown_too() {
     let labels = ["a", "b"].map(|label| (label.to_owned(), None));
     let groupings = ["ward".to_owned()];
     let subjects: Vec<Subject> = (0..40)
-        .map(|at| f64::from(at))
+        .map(f64::from)
         .map(|at| subject([at, 100.0 - at], [at * 1.1, 97.0], "w<1>"))
         .collect();
     let regression = evaluation(Task::Regression, &labels, &groupings, &subjects);
