@@ -24,6 +24,7 @@ use crate::inference::Gate;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
+use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::pipeline::{Beside, Pipeline};
 use crate::registry::{Loader, Model, Registry};
@@ -124,6 +125,7 @@ impl App {
             },
             outbox_wake: Arc::clone(&outbox_wake),
             metrics: Arc::clone(&metrics),
+            monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
         };
         Ok(Self {
             listener,
@@ -264,6 +266,7 @@ impl App {
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
             admin_token_file: self.config.http.admin_token_file.clone(),
+            monitor: Arc::clone(&self.pipeline.monitor),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,

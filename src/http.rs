@@ -25,6 +25,7 @@ use crate::artefact;
 use crate::broker;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
+use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::registry::Registry;
 use crate::spool::Spool;
@@ -102,6 +103,8 @@ pub struct Api {
     pub provider: &'static str,
     /// Where the token is; empty: nowhere.
     pub admin_token_file: PathBuf,
+    /// What models say, and whether it drifts.
+    pub monitor: Arc<Monitor>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.

@@ -33,6 +33,7 @@ pub mod study;
 
 pub mod model;
 
+pub mod evaluation;
 pub mod features;
 pub mod findings;
 pub mod inference;
@@ -42,6 +43,7 @@ pub mod answers;
 pub mod broker;
 pub mod explanation;
 pub mod maintenance;
+pub mod monitor;
 pub mod volume;
 
 pub mod registry;

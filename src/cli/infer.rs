@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::dicom::ae_title::AeTitle;
 use crate::dicom::file_meta::FileMeta;
 use crate::spool::{Arrival, Spool};
-use crate::units::HumanDuration;
+use crate::units::{ByteSize, HumanDuration};
 
 /// Arguments of `infer`.
 #[derive(Args)]
@@ -32,14 +32,41 @@ pub(super) struct InferArgs {
 }
 
 pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
-    let mut config = args.config.load()?;
+    let config = args.config.load()?;
     let dir = tempfile::tempdir().context("a folder for the spool")?;
-    embed(&mut config, dir.path());
+    let config = offline(config, dir.path(), &args.model);
+    let mut files = Vec::new();
+    for path in &args.paths {
+        walk(path, &mut files);
+    }
+    let failed = ingest(&config, &files, &Sender::ourselves(&config)?)?;
+    print!("{}", process(config)?);
+    Ok(if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(FAILED)
+    })
+}
+
+/// A configuration that works inside `dir`, with the models `only` or with all of them.
+pub(super) fn offline(mut config: Config, dir: &Path, only: &[String]) -> Config {
+    embed(&mut config, dir);
     // What is on disk already is complete.
     config.study.quiet_period = HumanDuration::from_millis(0);
     config.study.quiet_period_by_ae.clear();
-    config.models.only.clone_from(&args.model);
-    let stored = ingest(&config, &args.paths)?;
+    config.models.only = only.to_vec();
+    config
+}
+
+/// [`offline`] for those who want numbers: pictures that say why take most of the time.
+pub(super) fn numbers_only(config: Config, dir: &Path, only: &[String]) -> Config {
+    let mut config = offline(config, dir, only);
+    config.artefacts.max_bytes = ByteSize(0);
+    config
+}
+
+/// Runs the pipeline until the spool is covered. Gives its messages, one per line.
+pub(super) fn process(config: Config) -> Result<String> {
     let findings = config.broker.file.clone();
     runtime()?.block_on(async {
         let app = App::build(config).await.map_err(Refused)?;
@@ -51,16 +78,11 @@ pub(super) fn run(args: &InferArgs) -> Result<ExitCode> {
             drain.cancel();
         });
         app.run(signals).await?;
-        let mut messages = Vec::new();
-        File::open(&findings)
-            .and_then(|mut file| file.read_to_end(&mut messages))
-            .context("reading the messages")?;
-        print!("{}", String::from_utf8_lossy(&messages));
-        Ok(if stored.failed == 0 {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::from(FAILED)
-        })
+        // No study, no message, no file.
+        match std::fs::read_to_string(&findings) {
+            Err(err) if err.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+            messages => messages.context("reading the messages"),
+        }
     })
 }
 
@@ -73,33 +95,43 @@ pub(super) fn embed(config: &mut Config, dir: &Path) {
     config.http.bind = "127.0.0.1:0".to_owned();
 }
 
-struct Stored {
-    failed: usize,
+/// Whom files are received from.
+pub(super) struct Sender {
+    /// Calling AE title.
+    pub calling: AeTitle,
+    /// Called AE title.
+    pub called: AeTitle,
 }
 
-/// Puts files into the spool as if they had been received.
-fn ingest(config: &Config, paths: &[PathBuf]) -> Result<Stored> {
-    let (spool, _) = Spool::open(config.spool.clone())?;
-    let mut files = Vec::new();
-    for path in paths {
-        walk(path, &mut files);
+impl Sender {
+    /// The command line.
+    pub fn ourselves(config: &Config) -> Result<Self> {
+        Ok(Self {
+            calling: AeTitle::parse("INFER")?,
+            called: config.dicom.ae_title.clone(),
+        })
     }
-    let mut failed = 0;
+}
+
+/// Puts files into the spool as if they had been received. Gives those that could not be.
+pub(super) fn ingest(config: &Config, files: &[PathBuf], from: &Sender) -> Result<Vec<PathBuf>> {
+    let (spool, _) = Spool::open(config.spool.clone())?;
+    let mut failed = Vec::new();
     for file in files {
-        if let Err(err) = store(&spool, config, &file) {
+        if let Err(err) = store(&spool, from, file) {
             eprintln!("pacs-gateway: {}: {err:#}", file.display());
-            failed += 1;
+            failed.push(file.clone());
         }
     }
-    Ok(Stored { failed })
+    Ok(failed)
 }
 
-fn store(spool: &Spool, config: &Config, path: &Path) -> Result<()> {
+fn store(spool: &Spool, from: &Sender, path: &Path) -> Result<()> {
     let mut file = File::open(path)?;
     let meta = FileMeta::read(&mut file)?;
     let mut incoming = spool.begin(Arrival {
-        calling_ae: AeTitle::parse("INFER")?,
-        called_ae: config.dicom.ae_title.clone(),
+        calling_ae: from.calling.clone(),
+        called_ae: from.called.clone(),
         peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
         sop_class: meta.media_storage_sop_class.clone(),
         sop_instance: meta.media_storage_sop_instance.clone(),

@@ -1,14 +1,17 @@
 //! The command line: one file per command, exit codes in one place.
 //!
-//! 0 success · 1 a stage or a file failed · 2 usage · 64 configuration or model refused.
+//! 0 success · 1 a stage or a file failed, or `replay` found a difference · 2 usage · 64 configuration
+//! or model refused, or nothing to replay.
 
 mod ask;
 mod check;
 pub mod decode;
 mod demo;
+mod evaluate;
 mod explain;
 mod infer;
 mod models;
+mod replay;
 mod scu;
 mod serve;
 mod table;
@@ -22,6 +25,8 @@ use crate::config::Config;
 
 /// Configuration or model refused at start (`EX_USAGE` of sysexits.h).
 const REFUSED: u8 = 64;
+/// Wrong usage, as clap has it.
+const MISUSED: u8 = 2;
 /// A stage or a file failed at run time.
 const FAILED: u8 = 1;
 
@@ -42,6 +47,10 @@ enum Command {
     Demo(ConfigArgs),
     /// The same pipeline without a network: one JSON message per line on stdout.
     Infer(infer::InferArgs),
+    /// Labelled studies through the same pipeline: how good is a model on them?
+    Evaluate(evaluate::EvaluateArgs),
+    /// A study through the same model once more: would the message be the same?
+    Replay(replay::ReplayArgs),
     /// Decode files: hashes, arrays or pictures of their pixel values.
     Decode(decode::DecodeArgs),
     /// What the gateway starts to decode files in.
@@ -87,6 +96,11 @@ impl ConfigArgs {
 #[error(transparent)]
 struct Refused(anyhow::Error);
 
+/// The command was used wrongly, in a way that clap cannot see.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Misused(String);
+
 /// Parses the arguments, runs the command, maps its end to an exit code.
 pub fn main() -> ExitCode {
     // clap ends the process with 2 on wrong usage, and with 0 after `--help`.
@@ -96,6 +110,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Infer(args) => infer::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Decode(args) => decode::run(&args),
         Command::DecodeWorker(args) => crate::decoder::work(&args).map_err(Into::into),
         Command::InferenceWorker(args) => crate::inference::work(&args).map_err(Into::into),
@@ -110,11 +126,11 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         Err(err) => {
             eprintln!("pacs-gateway: {err:#}");
-            if err.is::<Refused>() {
-                ExitCode::from(REFUSED)
-            } else {
-                ExitCode::from(FAILED)
-            }
+            ExitCode::from(match () {
+                () if err.is::<Refused>() => REFUSED,
+                () if err.is::<Misused>() => MISUSED,
+                () => FAILED,
+            })
         }
     }
 }

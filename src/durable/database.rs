@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
 /// Writes that may wait for the writer thread; beyond it callers wait in turn.
@@ -134,6 +134,29 @@ impl Database {
                 path: path.to_owned(),
                 reason: err.to_string(),
             })?;
+        Ok(Self {
+            jobs,
+            reader: Arc::new(Mutex::new(reader)),
+        })
+    }
+
+    /// Opens the database of a gateway that may be running, to read from it; a write is refused.
+    ///
+    /// # Errors
+    /// A file that is not there, or that is no database.
+    pub fn open_read_only(path: &Path) -> Result<Self, DatabaseError> {
+        let open = || {
+            let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            connection.busy_timeout(std::time::Duration::from_secs(10))?;
+            // Opening alone does not look at the file.
+            connection.query_row("PRAGMA schema_version", [], |row| row.get::<_, i64>(0))?;
+            Ok(connection)
+        };
+        let reader = open().map_err(|err: rusqlite::Error| DatabaseError::Open {
+            path: path.to_owned(),
+            reason: err.to_string(),
+        })?;
+        let (jobs, _) = mpsc::sync_channel(0);
         Ok(Self {
             jobs,
             reader: Arc::new(Mutex::new(reader)),
@@ -300,6 +323,23 @@ mod tests {
             .write_blocking(|c| c.execute("INSERT INTO t VALUES (1)", []))
             .unwrap();
         assert_eq!(count(&database), 1);
+    }
+
+    #[test]
+    fn a_reader_of_anothers_database_sees_it_grow_and_cannot_write() {
+        let (dir, database) = open();
+        let path = dir.path().join("t.db");
+        let reader = Database::open_read_only(&path).unwrap();
+        assert_eq!(count(&reader), 0);
+        database
+            .write_blocking(|c| c.execute("INSERT INTO t VALUES (1)", []))
+            .unwrap();
+        assert_eq!(count(&reader), 1);
+        let refused = reader.write_blocking(|c| c.execute("DELETE FROM t", []));
+        assert!(matches!(refused, Err(DatabaseError::Closed)), "{refused:?}");
+        let missing = Database::open_read_only(&dir.path().join("other.db"));
+        assert!(matches!(missing, Err(DatabaseError::Open { .. })));
+        assert!(!dir.path().join("other.db").exists());
     }
 
     #[tokio::test]

@@ -94,6 +94,8 @@ pub struct Result<'a> {
     pub outcome: &'a Outcome,
     /// SOP Instance UIDs the model looked at.
     pub inputs: Vec<String>,
+    /// Digest of the tensors of all samples; none when no sample reached the model.
+    pub input_digest: Option<String>,
     /// Milliseconds in decoding, in the queue, in the model.
     pub decoded_ms: u64,
     /// Longest wait of a sample for its batch.
@@ -175,6 +177,7 @@ pub fn encode(
                 reference: (!listed)
                     .then(|| format!("/api/v1/studies/{}", study.study_instance_uid)),
                 preprocessing_version: PREPROCESSING_VERSION,
+                input_digest: result.input_digest.as_deref(),
             },
             quality: &quality,
             timing: Timing {
@@ -352,6 +355,8 @@ struct Inputs<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reference: Option<String>,
     preprocessing_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    input_digest: Option<&'a str>,
 }
 
 #[derive(Serialize)]

@@ -160,6 +160,16 @@ impl Outcome {
         }
     }
 
+    /// The study's number of a label: the highest probability or quantity of its units.
+    pub fn score(&self, label: &str) -> Option<f64> {
+        let of_label = self.findings().iter().filter(|found| found.label == label);
+        let number = |found: &Finding| {
+            let measured = found.measurements.first().map(|measured| measured.value);
+            found.probability.or(measured)
+        };
+        of_label.filter_map(number).reduce(f64::max)
+    }
+
     /// Why there is no number, if there is none.
     pub const fn refusal(&self) -> Option<&Refusal> {
         match self {

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
 
 use super::Api;
+use crate::monitor::Drift;
 use crate::registry::{Model, ReloadError, Served, Snapshot};
 
 /// Largest token file.
@@ -38,15 +39,17 @@ struct ModelInfo<'a> {
     intended_use: &'a str,
     device_uid: &'a str,
     provider: &'static str,
+    state: &'static str,
     labels: Vec<&'a str>,
     versions: &'a [String],
+    drift: Vec<Drift>,
 }
 
 /// Every version that runs, the served one of each model first, and what was refused.
 pub(super) async fn list(State(api): State<Api>) -> Response {
     let snapshot = api.registry.snapshot();
-    let running =
-        |model| Model::running(model).map(move |served| info(api.provider, model, served));
+    let api = &api;
+    let running = |model| Model::running(model).map(move |served| info(api, model, served));
     let models: Vec<ModelInfo<'_>> = snapshot.models.iter().flat_map(running).collect();
     Json(json!({ "models": models, "refused": refused(&snapshot) })).into_response()
 }
@@ -55,7 +58,7 @@ fn refused(snapshot: &Snapshot) -> serde_json::Value {
     json!(snapshot.refused)
 }
 
-fn info<'a>(provider: &'static str, model: &'a Model, served: &'a Served) -> ModelInfo<'a> {
+fn info<'a>(api: &Api, model: &'a Model, served: &'a Served) -> ModelInfo<'a> {
     let package = &served.package;
     let manifest = &package.manifest;
     let canary = model.canary.as_ref();
@@ -71,7 +74,8 @@ fn info<'a>(provider: &'static str, model: &'a Model, served: &'a Served) -> Mod
         title: &manifest.title,
         intended_use: &manifest.intended_use,
         device_uid: &manifest.device_uid,
-        provider,
+        provider: api.provider,
+        state: served.state().as_str(),
         labels: manifest
             .output
             .labels()
@@ -79,6 +83,7 @@ fn info<'a>(provider: &'static str, model: &'a Model, served: &'a Served) -> Mod
             .map(|label| label.label)
             .collect(),
         versions: &model.versions,
+        drift: api.monitor.drift(&manifest.name, &manifest.version),
     }
 }
 

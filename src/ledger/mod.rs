@@ -333,6 +333,22 @@ impl Ledger {
             .await
     }
 
+    /// Entries of a study that a revision covers and that are still in the spool, in order of
+    /// arrival.
+    pub async fn held(&self, study: String) -> Result<Vec<EntryId>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT entry FROM instance WHERE study = ?1 AND current = 1
+                         AND revision IS NOT NULL AND released_at IS NULL ORDER BY entry",
+                    )?
+                    .query_map([study], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .collect()
+            })
+            .await
+    }
+
     /// Entries of revisions that were finished before `before` and are still in the spool, oldest
     /// first. None of a study with newer instances, which a new revision will want.
     pub async fn releasable(&self, before: Timestamp) -> Result<Vec<EntryId>, DatabaseError> {

@@ -5,6 +5,7 @@ pub mod chain;
 pub mod flip;
 pub mod manifest;
 pub mod placement;
+pub mod prepared;
 pub mod repository;
 pub mod roles;
 pub mod selection;
@@ -14,6 +15,7 @@ pub mod volume;
 
 pub use manifest::{ImageSpec, InputSpec, Manifest, OutputSpec, VolumeSpec};
 pub use placement::{ImagePlacement, Line, Placement, SourcePlane, VolumePlacement};
+pub use prepared::Prepared;
 pub use repository::{Installed, ModelError, ModelId, Package};
 pub use roles::{Role, Roles};
 pub use signature::{Signature, Trust};

@@ -368,6 +368,23 @@ pub fn select(models: Vec<Installed>, only: &[String]) -> Result<Vec<Installed>,
     Ok(wanted.collect())
 }
 
+/// The model `name` and those that it builds on, directly or not; only the name when it is unknown.
+pub fn with_needed(models: &[Installed], name: &str) -> Vec<String> {
+    let mut wanted = vec![name.to_owned()];
+    let mut next = 0;
+    while let Some(name) = wanted.get(next) {
+        let model = models.iter().find(|model| model.name() == name);
+        let needed = model.map(|model| chain::needs(&model.served.manifest));
+        for name in needed.into_iter().flatten() {
+            if !wanted.contains(&name) {
+                wanted.push(name);
+            }
+        }
+        next += 1;
+    }
+    wanted
+}
+
 /// Reads a manifest and checks the graph that it names. The graph of a folder's own manifest is in
 /// the folder of its version; that of a version's manifest (`version`) is beside it.
 fn load(manifest_path: &Path, version: Option<&str>, trust: &Trust) -> Result<Package, ModelError> {

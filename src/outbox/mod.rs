@@ -286,6 +286,22 @@ impl Outbox {
             })
             .await
     }
+
+    /// The body of the last message of each model about a study, in order of the model's name.
+    pub async fn last_bodies(&self, study: String) -> Result<Vec<Vec<u8>>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT body FROM message WHERE seq IN
+                         (SELECT max(seq) FROM message WHERE study = ?1 GROUP BY model)
+                         ORDER BY model",
+                    )?
+                    .query_map([study], |row| row.get(0))?
+                    .collect()
+            })
+            .await
+    }
 }
 
 /// Puts a message inside the caller's transaction; a known id changes nothing.

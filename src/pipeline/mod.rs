@@ -26,6 +26,7 @@ use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
 use crate::inference::{Gate, Turn};
 use crate::ledger::{Ledger, Revision};
+use crate::monitor::Monitor;
 use crate::priority::Priority;
 use crate::refusal::Refusal;
 use crate::registry::{Registry, Served, Sites};
@@ -74,6 +75,8 @@ pub struct Pipeline {
     pub outbox_wake: Arc<Notify>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What models see and say.
+    pub monitor: Arc<Monitor>,
 }
 
 /// Studies between "complete" and "finished".
@@ -355,6 +358,8 @@ impl Pipeline {
         }
         let waited = Timestamp::now().since(study.last).as_secs_f64();
         for run in &examined.runs {
+            let manifest = run.model.as_ref().map(|model| &model.package.manifest);
+            self.monitor.observe(manifest, &run.outcome, &run.prepared);
             let name = run
                 .model
                 .as_ref()

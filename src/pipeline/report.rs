@@ -13,6 +13,7 @@ use crate::findings::event::{self, Remark, StudyFacts};
 use crate::findings::identity::{MessageKey, message_id, routing_key};
 use crate::ledger::{InstanceOutcome, Prior};
 use crate::model::Role;
+use crate::model::prepared::input_digest;
 use crate::outbox::{Exchange, Message};
 use crate::refusal::Refusal;
 use crate::spool::Entry;
@@ -183,6 +184,7 @@ pub(super) fn message(
             .iter()
             .map(|entry| entry.arrival.sop_instance.as_str().to_owned())
             .collect(),
+        input_digest: input_digest(&run.prepared),
         decoded_ms: millis(run.decoded),
         queued_ms: millis(run.queued),
         inferred_ms: millis(run.inferred),

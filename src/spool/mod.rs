@@ -291,6 +291,12 @@ impl Spool {
         self.inner.data_dir.join(id.file_name())
     }
 
+    /// Where the file of an entry is, in a spool that another process may hold. What is there can
+    /// be gone a moment later.
+    pub fn path_below(dir: &Path, id: EntryId) -> PathBuf {
+        dir.join("data").join(id.file_name())
+    }
+
     /// Forgets entries whose messages are owed by the outbox. Blocking.
     ///
     /// No sync: an entry that comes back after a power cut is known to the ledger and released again.

@@ -17,6 +17,20 @@ const SECONDS: [f64; 14] = [
 
 /// Differences of probabilities: from rounding to the opposite.
 const DIFFERENCES: [f64; 8] = [0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0];
+/// From 0 to 1 in steps of 0.05.
+const SCORES: [f64; 20] = [
+    0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85,
+    0.9, 0.95, 1.0,
+];
+/// Fine around 0, where normalised values lie, and wide enough for bytes and Hounsfield units.
+const MEANS: [f64; 25] = [
+    -1000.0, -300.0, -100.0, -30.0, -10.0, -3.0, -2.0, -1.5, -1.0, -0.75, -0.5, -0.25, 0.0, 0.25,
+    0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0,
+];
+/// Likewise; 0 is an image of one value.
+const DEVIATIONS: [f64; 17] = [
+    0.0, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0,
+];
 
 /// The gateway's metrics, registered in one registry.
 #[derive(Debug, Clone)]
@@ -61,6 +75,18 @@ pub struct Metrics {
     pub study_revisions_total: IntCounter,
     /// Messages made, by model and outcome.
     pub outcomes_total: IntCounterVec,
+    /// Studies that a model looked at, by label and whether it is present.
+    pub findings_total: IntCounterVec,
+    /// Highest probability of a label in a study.
+    pub score: HistogramVec,
+    /// Studies that a model did not look at, by code.
+    pub skips_total: IntCounterVec,
+    /// Mean of a prepared image or volume.
+    pub input_mean: HistogramVec,
+    /// Standard deviation of a prepared image or volume.
+    pub input_deviation: HistogramVec,
+    /// Population stability index of the scores.
+    pub drift_psi: GaugeVec,
     /// Instances refused, by code.
     pub refusals_total: IntCounterVec,
     /// Decoding processes that ended in the middle of a frame, by reason.
@@ -152,8 +178,18 @@ impl Maker {
         help: &str,
         buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
+        self.histograms_by(name, help, &["model"], buckets)
+    }
+
+    fn histograms_by(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+        buckets: &[f64],
+    ) -> Result<HistogramVec, prometheus::Error> {
         let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.keep(HistogramVec::new(options, &["model"])?)
+        self.keep(HistogramVec::new(options, labels)?)
     }
 }
 
@@ -232,6 +268,41 @@ impl Metrics {
                 "Messages made, by model and outcome",
                 &["model", "outcome"],
             )?,
+            findings_total: make.counters(
+                "findings_total",
+                "Studies that a model looked at, by label and whether it is present",
+                &["model", "version", "label", "present"],
+            )?,
+            score: make.histograms_by(
+                "score",
+                "Highest probability of a label in a study",
+                &["model", "version", "label"],
+                &SCORES,
+            )?,
+            skips_total: make.counters(
+                "skips_total",
+                "Studies that a model did not look at, by code",
+                &["model", "code"],
+            )?,
+            input_mean: make.histograms_by(
+                "input_mean",
+                "Mean of the values of a prepared image or volume",
+                &["model", "version"],
+                &MEANS,
+            )?,
+            input_deviation: make.histograms_by(
+                "input_deviation",
+                "Standard deviation of the values of a prepared image or volume",
+                &["model", "version"],
+                &DEVIATIONS,
+            )?,
+            drift_psi: make.keep(GaugeVec::new(
+                Opts::new(
+                    "drift_psi",
+                    "Population stability index of the scores against the reference",
+                ),
+                &["model", "version", "label"],
+            )?)?,
             refusals_total: make.counters(
                 "refusals_total",
                 "Instances refused by the pipeline, by code",

@@ -11,6 +11,7 @@ mod explanation;
 mod input;
 mod numbers;
 mod output;
+mod reference;
 mod serving;
 mod shapes;
 mod ucum;
@@ -32,7 +33,8 @@ pub use output::{
     Activation, Aggregate, BoxFormat, Classification, Code, Coordinates, Detection, Label, Nms,
     OutputSpec, Quantity, Region, Regression, Reported, Segmentation,
 };
-pub use serving::{Batching, Limits, Reference};
+pub use reference::Reference;
+pub use serving::{Batching, Limits};
 
 /// A model as its author describes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -210,6 +212,7 @@ impl Manifest {
             };
             explanation.validate(&self.output, &input.spec)?;
         }
+        reference::validate(&self.reference, &self.output.labels())?;
         let level = self.applies_to.level;
         match inputs.as_slice() {
             [] if members => {}

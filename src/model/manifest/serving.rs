@@ -52,18 +52,6 @@ pub struct Limits {
     pub arena_shrink: Option<bool>,
 }
 
-/// How the scores of a label were distributed when the model was validated.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Reference {
-    /// The label.
-    pub label: String,
-    /// Inner edges of the bins, ascending.
-    pub edges: Vec<f64>,
-    /// Fraction of studies in each bin; one more than `edges`, together 1.
-    pub fractions: Vec<f64>,
-}
-
 impl Batching {
     pub(super) fn validate(&self) -> Result<(), String> {
         if !(1..=MAX_BATCH).contains(&self.max_batch) {

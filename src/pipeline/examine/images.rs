@@ -13,7 +13,7 @@ use crate::clock::Timestamp;
 use crate::decoder::{Facts, Source};
 use crate::findings::{Location, Outcome, Sample};
 use crate::inference::Engine;
-use crate::model::{ImageSpec, Placement, Tensor};
+use crate::model::{ImageSpec, Placement, Prepared, Tensor};
 use crate::pipeline::Pipeline;
 use crate::pixel::Statistics;
 use crate::refusal::Refusal;
@@ -29,6 +29,7 @@ struct Instance {
     left_out: BTreeMap<usize, Refusal>,
     samples: BTreeMap<usize, Sample>,
     statistics: BTreeMap<usize, Statistics>,
+    prepared: Vec<Prepared>,
 }
 
 /// One frame, from its file to the model's numbers.
@@ -43,6 +44,7 @@ struct Looked {
 
 struct Seen {
     sample: Sample,
+    prepared: Prepared,
     queued: Duration,
     inferred: Duration,
 }
@@ -103,7 +105,6 @@ pub(super) async fn run(
         let trace = traces.entry(entry.id).or_default();
         for statistics in instance.statistics.values() {
             flags.look(&case.served.package.manifest, statistics);
-            run.statistics.push(*statistics);
         }
         let unseen = instance.frames != Some(instance.samples.len() + instance.left_out.len());
         let left_out = instance.left_out.into_values().next();
@@ -119,6 +120,7 @@ pub(super) async fn run(
             None => {
                 trace.decoded_at = Some(now);
                 trace.inferred_at = Some(now);
+                run.prepared.extend(instance.prepared);
                 samples.extend(instance.samples.into_values());
             }
         }
@@ -194,6 +196,7 @@ fn note(
                 Ok(()) => drop(instance.samples.insert(frame, seen.sample)),
                 Err(refusal) => drop(instance.refusal.get_or_insert(refusal)),
             }
+            instance.prepared.push(seen.prepared);
         }
     }
 }
@@ -207,7 +210,7 @@ async fn see(
     decoded: &mut Option<(Facts, Duration)>,
 ) -> Result<Seen, Refusal> {
     let slot = slot(case).await?;
-    let (facts, tensor, took) = tensor(case, spec, entry, frame).await?;
+    let (facts, (prepared, tensor), took) = tensor(case, spec, entry, frame).await?;
     *decoded = Some((facts.clone(), took));
     let manifest = &case.served.package.manifest;
     if let Some(refusal) = facts
@@ -219,6 +222,7 @@ async fn see(
     let (mut answers, answer) = infer(case, slot, vec![tensor]).await?;
     heat::without_maps(manifest, &mut answers);
     Ok(Seen {
+        prepared,
         queued: answer.queued,
         inferred: answer.ran,
         sample: Sample {
@@ -235,11 +239,15 @@ pub(super) async fn tensor(
     spec: &Arc<ImageSpec>,
     entry: &Entry,
     frame: usize,
-) -> Result<(Facts, Tensor, Duration), Refusal> {
+) -> Result<(Facts, (Prepared, Tensor), Duration), Refusal> {
     let source = source(&case.pipeline, entry);
     let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
-    let ((facts, tensor), took) =
-        decode(case, move || decoders.tensor(&source, frame, &spec)).await?;
+    let ((facts, tensor), took) = decode(case, move || {
+        let (facts, tensor) = decoders.tensor(&source, frame, &spec)?;
+        let prepared = Prepared::of(std::slice::from_ref(&tensor));
+        Ok((facts, (prepared, tensor)))
+    })
+    .await?;
     case.pipeline
         .metrics
         .prepare_duration_seconds

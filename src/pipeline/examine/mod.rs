@@ -29,8 +29,7 @@ use crate::findings::{self, Draft, Outcome, Said, Sample};
 use crate::inference::{InferenceError, Slot, Turn};
 use crate::model::manifest::AppliesTo;
 use crate::model::selection::{Selected, first_of_groups};
-use crate::model::{InputSpec, Tensor};
-use crate::pixel::Statistics;
+use crate::model::{InputSpec, Prepared, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
@@ -60,6 +59,8 @@ pub(super) struct Run {
     pub inputs: Vec<Arc<Entry>>,
     /// Instances it should have looked at and could not.
     pub refused: usize,
+    /// What the model was given, a sample each.
+    pub prepared: Vec<Prepared>,
     /// Time from files to tensors, added up.
     pub decoded: Duration,
     /// Longest wait for a batch.
@@ -68,8 +69,6 @@ pub(super) struct Run {
     pub inferred: Duration,
     /// Remarks on its input.
     pub remarks: Vec<Remark>,
-    /// Statistics over the values of each sample, before they were resampled.
-    pub statistics: Vec<Statistics>,
     /// Memory of the answers that wait for the study to be read.
     held: usize,
 }
@@ -97,11 +96,11 @@ impl Run {
             outcome,
             inputs,
             refused: 0,
+            prepared: Vec::new(),
             decoded: Duration::ZERO,
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
             remarks: Vec::new(),
-            statistics: Vec::new(),
             held: 0,
         }
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::quality::{self, Flags};
 use super::volumes::{self, No};
-use super::{Case, Run, Trace, conclude, images, infer, keep, slot};
+use super::{Case, Run, Trace, conclude, decode, images, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::{InputSpec, Placement, Tensor};
+use crate::model::{InputSpec, Placement, Prepared, Tensor};
 use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -87,7 +87,7 @@ async fn sample(
                     return Err(No::Failed(Refusal::new("internal-error", "not one image")));
                 };
                 let spec = Arc::new(spec.clone());
-                let (facts, tensor, took) = images::tensor(case, &spec, entry, 0)
+                let (facts, (_, tensor), took) = images::tensor(case, &spec, entry, 0)
                     .await
                     .map_err(No::Failed)?;
                 run.decoded += took;
@@ -125,7 +125,6 @@ async fn sample(
         };
         if let Some(statistics) = part.statistics {
             flags.look(manifest, &statistics);
-            run.statistics.push(statistics);
             left_out = left_out.or_else(|| quality::leaves_out(manifest, &statistics));
         }
         tensors.push(part.tensor);
@@ -136,7 +135,11 @@ async fn sample(
         return Err(No::Outside(refusal));
     }
     let (location, placement) = first.unzip();
+    let ((prepared, tensors), _) = decode(case, move || Ok((Prepared::of(&tensors), tensors)))
+        .await
+        .map_err(No::Failed)?;
     let (answers, answer) = infer(case, slot, tensors).await.map_err(No::Failed)?;
+    run.prepared.push(prepared);
     run.queued = answer.queued;
     run.inferred = answer.ran;
     Ok(Sample {

@@ -8,6 +8,7 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::{self, Heard};
 use crate::findings::{Outcome, Sample};
+use crate::model::Prepared;
 use crate::model::manifest::Feature;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -71,7 +72,11 @@ async fn row(
     })
     .await?;
     run.decoded = took;
-    let (answers, answer) = infer(case, slot, vec![row]).await?;
+    let tensors = vec![row];
+    // Some hundred numbers at most: not worth a thread.
+    let prepared = Prepared::of(&tensors);
+    let (answers, answer) = infer(case, slot, tensors).await?;
+    run.prepared.push(prepared);
     run.queued = answer.queued;
     run.inferred = answer.ran;
     Ok(Sample {

@@ -15,7 +15,7 @@ use super::{Case, Run, Trace, candidates, conclude, decode, infer, keep, slot};
 use crate::clock::Timestamp;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::findings::{Location, Outcome, Sample};
-use crate::model::{Placement, Tensor, VolumeSpec};
+use crate::model::{Placement, Prepared, Tensor, VolumeSpec};
 use crate::pixel::Statistics;
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
@@ -185,7 +185,6 @@ async fn look(
         };
         if let Some(statistics) = &made.statistics {
             flags.look(manifest, statistics);
-            run.statistics.push(*statistics);
             if let Some(refusal) = quality::leaves_out(manifest, statistics) {
                 for entry in &made.entries {
                     traces.entry(entry.id).or_default().refusal = Some(refusal.code);
@@ -197,6 +196,7 @@ async fn look(
         }
         match infer(case, slot, vec![made.tensor]).await {
             Ok((answers, answer)) => {
+                run.prepared.push(made.prepared);
                 run.queued = run.queued.max(answer.queued);
                 run.inferred = run.inferred.max(answer.ran);
                 let now = Some(Timestamp::now());
@@ -222,6 +222,7 @@ async fn look(
 /// A volume as a tensor.
 pub(super) struct Made {
     pub tensor: Tensor,
+    pub prepared: Prepared,
     pub location: Location,
     pub placement: Option<Placement>,
     /// Over its planes, before they were resampled.
@@ -289,10 +290,15 @@ pub(super) async fn assemble(
         let image = of.entries.get(file)?.arrival.sop_instance.clone();
         Some((image, of.multi_frame.get(file)?.then_some(frame)))
     });
-    let (tensor, took) = decode(case, move || volume.assemble(grids)).await?;
+    let ((prepared, tensor), took) = decode(case, move || {
+        let tensor = volume.assemble(grids)?;
+        Ok((Prepared::of(std::slice::from_ref(&tensor)), tensor))
+    })
+    .await?;
     run.decoded += took;
     Ok(Made {
         tensor,
+        prepared,
         statistics,
         entries: planned,
         placement: placement.map(|placement| Placement::Volume(Box::new(placement))),

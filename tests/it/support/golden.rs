@@ -53,7 +53,7 @@ pub fn cases_below(folder: &str) -> Vec<Case> {
 }
 
 /// Study Instance UID (0020,000D) of a file, found by its tag: the reader under test is not asked.
-fn study_uid(file: &[u8]) -> String {
+pub fn study_uid(file: &[u8]) -> String {
     let tag = [0x20, 0x00, 0x0D, 0x00];
     let at = file.windows(4).position(|bytes| bytes == tag).unwrap() + 4;
     let explicit = &file[at..at + 2] == b"UI";
