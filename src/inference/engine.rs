@@ -122,8 +122,12 @@ impl Engine {
         let allowed = config.allowed(&manifest.limits);
         let plan = Plan::new(config, &allowed, program, onnx).map_err(refuse)?;
         let (mut first, graph) = Worker::start(&plan).map_err(refuse)?;
-        let changed = onnx == package.onnx && !graph.sha256.eq_ignore_ascii_case(&manifest.sha256);
-        if changed {
+        let graphs = package.graphs();
+        let stated = graphs
+            .iter()
+            .zip(&package.digests)
+            .find(|(path, _)| *path == onnx);
+        if stated.is_some_and(|(_, stated)| !graph.sha256.eq_ignore_ascii_case(stated)) {
             let reason = "sha256: the graph has changed since it was verified".to_owned();
             return Err(refuse(StartError::Graph(reason)));
         }

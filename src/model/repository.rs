@@ -75,6 +75,8 @@ pub struct Package {
     pub manifest_path: PathBuf,
     /// The ONNX file; there is none for an ensemble of models.
     pub onnx: PathBuf,
+    /// SHA-256 of each of [`Package::graphs`], hex.
+    pub digests: Vec<String>,
     /// SHA-256 of the manifest's text, hex. It holds the digests of the graphs: two packages with the
     /// same one are the same model.
     pub identity: String,
@@ -410,6 +412,7 @@ fn load(manifest_path: &Path, version: Option<&str>, trust: &Trust) -> Result<Pa
         manifest,
         manifest_path: manifest_path.to_owned(),
         onnx,
+        digests: Vec::new(),
         identity: chain::hex(Sha256::new_with_prefix(&text)),
         signature,
     };
@@ -456,6 +459,7 @@ fn verify(package: &mut Package) -> Result<(), ModelError> {
     if stated.len() > 1 {
         package.manifest.sha256 = chain::graphs_sha256(stated.iter().map(String::as_str));
     }
+    package.digests = stated;
     Ok(())
 }
 

@@ -269,7 +269,7 @@ mod tests {
             ),
             (
                 "[output]",
-                "[ensemble]\ncombine = \"vote\"\n[output]",
+                "[ensemble]\ncombine = \"vote\"\nfolds = [{ file = \"b.onnx\", sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" }]\n[output]",
                 "ensemble.combine",
             ),
         ] {
@@ -305,7 +305,7 @@ mod tests {
             ),
             (
                 "[output]",
-                "[ensemble]\ncombine = \"max\"\n[output]",
+                "[ensemble]\ncombine = \"max\"\nfolds = [{ file = \"b.onnx\", sha256 = \"1111111111111111111111111111111111111111111111111111111111111111\" }]\n[output]",
                 "ensemble.combine",
             ),
         ] {
