@@ -19,7 +19,7 @@ fn the_same_again_from_a_folder_and_from_the_spool() {
             ["two-views", "jpeg-ls"].contains(&case.name.as_str()) || case.model == "wdbc-forest"
         })
         .collect();
-    assert_eq!(cases.len(), 4);
+    assert_eq!(cases.len(), 7, "every kind of model is among them");
     let files = cases.iter().flat_map(|case| &case.files);
     let mut send = binary();
     let target = format!("PACSGATEWAY@127.0.0.1:{}", gateway.dicom_port);

@@ -15,7 +15,7 @@ use clap::Args;
 use dicom::dictionary_std::tags;
 use serde_json::Value;
 
-use super::infer::{Sender, ingest, numbers_only, process, walk};
+use super::infer::{Sender, ingest, offline, process, walk};
 use super::{ConfigArgs, FAILED, Misused, Refused, runtime, table};
 use crate::config::Config;
 use crate::dicom::ae_title::AeTitle;
@@ -77,7 +77,7 @@ fn replay(args: &ReplayArgs) -> Result<ExitCode> {
         let dir = dir.path().join(number.to_string());
         std::fs::create_dir(&dir)?;
         let only = repository::with_needed(&installed, &event.model);
-        let now = again(numbers_only(config.clone(), &dir, &only), event, &files)?;
+        let now = again(offline(config.clone(), &dir, &only), event, &files)?;
         let compared = compare::compare(&event.body, &now).into_iter();
         lines.extend(compared.map(|line| (event.model.as_str(), line)));
     }
