@@ -54,7 +54,7 @@ fn main() {
             || {
                 rate(&files, threads, |path| {
                     drop(black_box(
-                        decoders.tensor(&sources[path], 0, &spec).unwrap(),
+                        decoders.tensor(&sources[path], 0, &spec, false).unwrap(),
                     ));
                 })
             },

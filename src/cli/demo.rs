@@ -196,7 +196,16 @@ fn probabilities(message: &Value) -> String {
                 .get("present")
                 .and_then(Value::as_bool)
                 .unwrap_or(false);
-            format!("{label} {probability:.3}{}", if present { "*" } else { "" })
+            let mark = if present { "*" } else { "" };
+            // Of a region its volume or area; the first is what was measured.
+            let measured = finding.pointer("/measurements/0").filter(|_| present);
+            let size = measured.and_then(|one| one.get("value")?.as_f64().zip(one.get("unit")));
+            let size = size.map(|(value, unit)| {
+                let unit = unit.as_str().unwrap_or_default();
+                format!(" {value:.2} {unit}")
+            });
+            let size = size.unwrap_or_default();
+            format!("{label} {probability:.3}{mark}{size}")
         })
         .collect();
     if shown.is_empty() {

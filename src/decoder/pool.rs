@@ -125,7 +125,8 @@ impl Decoders {
         self.pool.config.worker_count()
     }
 
-    /// Frame `frame` (from 0) of `source` as a model wants it, see [`crate::pixel::prepare`].
+    /// Frame `frame` (from 0) of `source` as a model wants it, with `measure` and statistics over its
+    /// values, see [`crate::pixel::prepare`].
     /// Blocking.
     ///
     /// # Errors
@@ -136,11 +137,13 @@ impl Decoders {
         source: &Source,
         frame: usize,
         spec: &ImageSpec,
+        measure: bool,
     ) -> Result<(Facts, Tensor), Refusal> {
         let request = Request {
             file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Tensor(spec.clone()),
+            measure,
         };
         let Answer {
             facts,
@@ -173,11 +176,13 @@ impl Decoders {
         source: &Source,
         frame: usize,
         spec: &PlaneSpec,
+        measure: bool,
     ) -> Result<(Facts, Grid), Refusal> {
         let request = Request {
             file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Plane(spec.clone()),
+            measure,
         };
         let answer = self.answer(source, &request)?;
         match (<[usize; 3]>::try_from(answer.shape), answer.values) {
@@ -209,6 +214,7 @@ impl Decoders {
             file: source.path.as_os_str().to_owned(),
             frame,
             job: Job::Picture(window),
+            measure: false,
         };
         let answer = self.answer(source, &request)?;
         let shape = <[usize; 2]>::try_from(answer.shape);
@@ -237,6 +243,7 @@ impl Decoders {
             file: file.as_os_str().to_owned(),
             frame,
             job: Job::Values(stage),
+            measure: false,
         };
         let answer = self.pool.answer(&request)?;
         let ([rows, columns, samples_per_pixel], Some(photometric)) = (

@@ -45,6 +45,7 @@ impl Worker {
             file: std::ffi::OsString::new(),
             frame: 0,
             job: Job::Ping,
+            measure: false,
         };
         match worker.ask(&ping, config.timeout.get()) {
             Ok((Reply::Ready, _)) => Ok(worker),

@@ -24,6 +24,8 @@ pub(super) struct Request {
     /// From 0.
     pub frame: usize,
     pub job: Job,
+    /// Statistics over the values are wanted (tensors, planes).
+    pub measure: bool,
 }
 
 /// What to do with a frame.
@@ -59,7 +61,7 @@ pub struct Facts {
     pub transfer_syntax: String,
     /// Where the tensor or the picture lies in the frame.
     pub placement: Option<ImagePlacement>,
-    /// Over the values before they were resampled (tensors, planes).
+    /// Over the values before they were resampled, where they were asked for (tensors, planes).
     pub statistics: Option<Statistics>,
 }
 

@@ -12,12 +12,12 @@ use crate::child::{Bounds, Watchdog, confine, receive, send, streams};
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::model::manifest::ValueSpace;
 use crate::model::{Tensor, TensorData};
-use crate::pixel::prepare::prepare_with_statistics;
+use crate::pixel::prepare::prepare_measured;
 use crate::pixel::render::{Grid, render};
 use crate::pixel::{
     Frames, Image, Limits, Photometric, Picture, Refusal, Samples, picture, placement,
 };
-use crate::volume::plane_with_statistics;
+use crate::volume::plane_measured;
 
 /// An instance with more frames stays open this long for the next one.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -165,21 +165,22 @@ fn answer(
     let (shape, photometric, values) = match &request.job {
         Job::Ping => (vec![0], "", Samples::U8(Vec::new())),
         Job::Tensor(spec) => {
-            let (tensor, statistics) = prepare_with_statistics(frames, request.frame, spec)?;
+            let (tensor, statistics) =
+                prepare_measured(frames, request.frame, spec, request.measure)?;
             let Tensor { shape, data } = tensor;
-            seen = Some(statistics);
+            seen = statistics;
             place = Some(placement(frames, request.frame, spec));
             (shape, "", samples(data)?)
         }
         Job::Plane(spec) => {
-            let (grid, statistics) = plane_with_statistics(frames, request.frame, spec)?;
+            let (grid, statistics) = plane_measured(frames, request.frame, spec, request.measure)?;
             let Grid {
                 rows,
                 columns,
                 channels,
                 values,
             } = grid;
-            seen = Some(statistics);
+            seen = statistics;
             (vec![rows, columns, channels], "", Samples::F32(values))
         }
         Job::Picture(window) => {

@@ -22,21 +22,22 @@ use crate::model::tensor::{Tensor, TensorData};
 /// A [`Refusal`] when the values cannot be trusted, and `model-input` when `spec` asks for the
 /// impossible.
 pub fn prepare(frames: &Frames<'_>, frame: usize, spec: &ImageSpec) -> Result<Tensor, Refusal> {
-    prepare_with_statistics(frames, frame, spec).map(|(tensor, _)| tensor)
+    prepare_measured(frames, frame, spec, false).map(|(tensor, _)| tensor)
 }
 
-/// [`prepare`], with statistics over the values before they are resampled.
+/// [`prepare`], with `measure` also statistics over the values before they are resampled.
 ///
 /// # Errors
 /// As [`prepare`].
-pub fn prepare_with_statistics(
+pub fn prepare_measured(
     frames: &Frames<'_>,
     frame: usize,
     spec: &ImageSpec,
-) -> Result<(Tensor, Statistics), Refusal> {
+    measure: bool,
+) -> Result<(Tensor, Option<Statistics>), Refusal> {
     check(spec)?;
     let (grid, ends) = render_with_ends(frames, frame, spec.value, spec.window)?;
-    let statistics = Statistics::of(&grid, ends);
+    let statistics = measure.then(|| Statistics::of(&grid, ends));
     let grid = if (grid.channels, spec.channels) == (3, 1) {
         grid.luma()
     } else {

@@ -26,7 +26,7 @@ pub mod stack;
 pub use assemble::Volume;
 pub use geometry::Geometry;
 pub use keys::Keys;
-pub use plane::{PlaneSpec, plane, plane_with_statistics};
+pub use plane::{PlaneSpec, plane, plane_measured};
 
 use crate::dicom::dataset::DicomFile;
 use crate::model::VolumeSpec;

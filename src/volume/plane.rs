@@ -33,20 +33,21 @@ pub struct PlaneSpec {
 /// A [`Refusal`] when the frame or a transformation cannot be trusted, `header-mismatch` when it is
 /// not the size that the volume was planned with.
 pub fn plane(frames: &Frames<'_>, frame: usize, spec: &PlaneSpec) -> Result<Grid, Refusal> {
-    plane_with_statistics(frames, frame, spec).map(|(grid, _)| grid)
+    plane_measured(frames, frame, spec, false).map(|(grid, _)| grid)
 }
 
-/// [`plane`], with statistics over the values before they are resampled.
+/// [`plane`], with `measure` also statistics over the values before they are resampled.
 ///
 /// # Errors
 /// As [`plane`].
-pub fn plane_with_statistics(
+pub fn plane_measured(
     frames: &Frames<'_>,
     frame: usize,
     spec: &PlaneSpec,
-) -> Result<(Grid, Statistics), Refusal> {
+    measure: bool,
+) -> Result<(Grid, Option<Statistics>), Refusal> {
     let (grid, ends) = render_with_ends(frames, frame, spec.value, spec.window)?;
-    let statistics = Statistics::of(&grid, ends);
+    let statistics = measure.then(|| Statistics::of(&grid, ends));
     if (grid.rows, grid.columns, grid.channels) != (spec.rows.size, spec.columns.size, 1) {
         return Err(Refusal::new(
             "header-mismatch",

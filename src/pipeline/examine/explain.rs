@@ -155,9 +155,11 @@ async fn pictures(
     let mut hot: HashMap<usize, Heat> = HashMap::new();
     if matches!(spec.method, Method::Occlusion | Method::ActivationMap) {
         let (decoders, wanted) = (case.pipeline.decoders.clone(), Arc::clone(seen.spec));
-        let ((facts, tensor), _) = decode(case, move || decoders.tensor(&source, frame, &wanted))
-            .await
-            .map_err(incomplete)?;
+        let ((facts, tensor), _) = decode(case, move || {
+            decoders.tensor(&source, frame, &wanted, false)
+        })
+        .await
+        .map_err(incomplete)?;
         let (rows, columns) = (seen.spec.rows, seen.spec.columns);
         let whole = || stretched(&picture.placement, rows, columns);
         let place = facts.placement.unwrap_or_else(whole);

@@ -242,8 +242,9 @@ pub(super) async fn tensor(
 ) -> Result<(Facts, (Prepared, Tensor), Duration), Refusal> {
     let source = source(&case.pipeline, entry);
     let (decoders, spec) = (case.pipeline.decoders.clone(), Arc::clone(spec));
+    let measure = !case.served.package.manifest.quality.is_empty();
     let ((facts, tensor), took) = decode(case, move || {
-        let (facts, tensor) = decoders.tensor(&source, frame, &spec)?;
+        let (facts, tensor) = decoders.tensor(&source, frame, &spec, measure)?;
         let prepared = Prepared::of(std::slice::from_ref(&tensor));
         Ok((facts, (prepared, tensor)))
     })

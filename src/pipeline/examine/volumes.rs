@@ -240,6 +240,7 @@ pub(super) async fn assemble(
     traces: &mut BTreeMap<EntryId, Trace>,
 ) -> Result<Made, Refusal> {
     let plane = Arc::new(volume.plane().clone());
+    let measure = !case.served.package.manifest.quality.is_empty();
     let missing = || Refusal::new("internal-error", "a plane of no instance");
     let planned: Vec<Arc<Entry>> = volume
         .planes()
@@ -253,7 +254,7 @@ pub(super) async fn assemble(
             let source = source(&case.pipeline, entry);
             let (decoders, plane, frame) =
                 (case.pipeline.decoders.clone(), Arc::clone(&plane), *frame);
-            move || decoders.plane(&source, frame, &plane)
+            move || decoders.plane(&source, frame, &plane, measure)
         });
     let decoded = in_order(case, work).await;
     let now = Some(Timestamp::now());

@@ -121,7 +121,7 @@ fn by_role(manifest: &Manifest, decoders: &Decoders, files: &[&File]) -> Result<
 }
 
 fn image(decoders: &Decoders, file: &File, spec: &ImageSpec) -> Result<Input> {
-    let (facts, tensor) = decoders.tensor(&source(&file.path), 0, spec)?;
+    let (facts, tensor) = decoders.tensor(&source(&file.path), 0, spec, false)?;
     Ok(Input {
         tensors: vec![tensor],
         location: Some(Location {
@@ -148,7 +148,7 @@ fn volumes(decoders: &Decoders, files: &[&File], spec: &VolumeSpec) -> Result<Ve
         let mut grids = Vec::new();
         for (file, frame) in volume.planes() {
             let file = files.get(*file).context("a plane of no file")?;
-            let (_, grid) = decoders.plane(&source(&file.path), *frame, volume.plane())?;
+            let (_, grid) = decoders.plane(&source(&file.path), *frame, volume.plane(), false)?;
             grids.push(grid);
         }
         let placement = volume.placement(|file, frame| {
