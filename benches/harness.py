@@ -40,8 +40,10 @@ def workplace():
         yield Path(folder)
 
 
-def slices(folder: Path, count: int, rows: int = 512, dx: bool = False, studies: int = 1, stat: bool = False) -> None:
-    """Writes `count` uncompressed images; the content is noise, so that nothing compresses or repeats."""
+def slices(
+    folder: Path, count: int, rows: int = 512, dx: bool = False, studies: int = 1, stat: bool = False, modality: str = "DX", fill: int | None = None
+) -> None:
+    """Writes `count` uncompressed images; the content is noise, so that nothing compresses or repeats, or one value."""
     folder.mkdir(parents=True)
     rng = np.random.default_rng(7)
     study_uids = [generate_uid() for _ in range(studies)]
@@ -51,7 +53,7 @@ def slices(folder: Path, count: int, rows: int = 512, dx: bool = False, studies:
         ds.SOPClassUID = DX_IMAGE_STORAGE if dx else CT_IMAGE_STORAGE
         ds.SOPInstanceUID = generate_uid()
         ds.StudyInstanceUID, ds.SeriesInstanceUID = study_uids[n % studies], series_uids[n % studies]
-        ds.Modality, ds.InstanceNumber = ("DX", 1) if dx else ("CT", n + 1)
+        ds.Modality, ds.InstanceNumber = (modality, 1) if dx else ("CT", n + 1)
         ds.PatientName, ds.PatientID = "PHANTOM^BENCH", "PHANTOM-1"
         if dx:
             ds.BodyPartExamined, ds.ViewPosition = "CHEST", "PA"
@@ -62,7 +64,8 @@ def slices(folder: Path, count: int, rows: int = 512, dx: bool = False, studies:
         ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 12, 11, 0
         ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
         ds.RescaleSlope, ds.RescaleIntercept = 1, 0
-        ds.PixelData = rng.integers(0, 4096, (rows, rows), dtype=np.uint16).tobytes()
+        pixels = rng.integers(0, 4096, (rows, rows), dtype=np.uint16) if fill is None else np.full((rows, rows), fill, np.uint16)
+        ds.PixelData = pixels.tobytes()
         ds.file_meta = pydicom.dataset.FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.save_as(folder / f"{n:05}.dcm", enforce_file_format=True)
@@ -135,8 +138,9 @@ def fresh(folder: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f"{folder.name}-", dir=folder.parent))
 
 
-def lines(file: Path) -> int:
-    return file.read_bytes().count(b"\n") if file.exists() else 0
+def lines(file: Path, that_hold: str = "") -> int:
+    """Whole lines that hold a text."""
+    return sum(line.endswith(b"\n") and that_hold.encode() in line for line in file.read_bytes().splitlines(keepends=True)) if file.exists() else 0
 
 
 def wait_for(condition, seconds: float = 120, every: float = 0.005):

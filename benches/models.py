@@ -49,29 +49,72 @@ def alone(model: Path, shape: tuple[int, ...], samples: int, batches: tuple[int,
     return best
 
 
-def pipeline(binary: str, work: Path, models: Path, name: str, shape: tuple[int, ...], count: int, rows: int) -> None:
-    """Many one-image studies that are on disk already, against onnxruntime on tensors that are ready."""
-    source = fresh(work / "dx") / "studies"
-    slices(source, count, rows=rows, dx=True, studies=count)
+def package(models: Path, name: str, source: Path, batch: int) -> None:
+    """A copy of a model in the folder `models` that runs batches of at most `batch`, without golden cases and pictures."""
+    shutil.copytree(source / name, models / name, ignore=shutil.ignore_patterns("golden"))
+    manifest = models / name / "model.toml"
+    text = re.sub(r"(?m)^max_batch = .*$", f"max_batch = {batch}", manifest.read_text())
+    manifest.write_text(re.sub(r"(?ms)^\[explanation\].*?(?=^\[|\Z)", "", text))
+
+
+def spooled(binary: str, work: Path, models: Path, folders: list[Path], count: int) -> Path:
+    """A spool that holds what is in the folders."""
     spool = fresh(work / "spool")
-    only = {"MODELS__DIR": str(models), "MODELS__ONLY": name}
-    gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="1h", STUDY__MAX_AGE="2h", **only)
-    send(gateway.port, [source])
+    gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="1h", STUDY__MAX_AGE="2h", MODELS__DIR=str(models))
+    send(gateway.port, folders)
     expect_stored(gateway, count)
     gateway.stop()
-    before, batch = alone(next((models / name).glob("*/model.onnx")), shape, count)
-    # Numbers only: a picture costs a hundred samples.
-    gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="0s", STUDY__CONCURRENCY="64", ARTEFACTS__MAX_BYTES="0B", **only)
+    return spool
+
+
+def findings_per_second(binary: str, spool: Path, models: Path, name: str, count: int, **settings: str) -> float:
+    """How fast the model `name` gets through what is in the spool."""
+    settings = {"STUDY__QUIET_PERIOD": "0s", "STUDY__CONCURRENCY": "64", "MODELS__DIR": str(models), **settings}
+    gateway = Gateway(binary, spool, **settings)
     started = time.perf_counter()
-    wait_for(lambda: lines(gateway.findings) >= count, seconds=600, every=0.05)
+    wait_for(lambda: lines(gateway.findings, f'"model":{{"name":"{name}"') >= count, seconds=600, every=0.05)
     rate = count / (time.perf_counter() - started)
     gateway.stop()
+    return rate
+
+
+def pipeline(binary: str, work: Path, source: Path, name: str, shape: tuple[int, ...], count: int, rows: int) -> None:
+    """Many one-image studies that are on disk already, against onnxruntime on tensors that are ready."""
+    onnx = next((source / name).glob("*/model.onnx"))
+    before, batch = alone(onnx, shape, count)
+    models = fresh(work / "models")
+    package(models, name, source, batch)
+    films = fresh(work / "dx") / "films"
+    slices(films, count, rows=rows, dx=True, studies=count)
+    rate = findings_per_second(binary, spooled(binary, work, models, [films], count), models, name, count)
     # Twice, because machines are noisy: the better of before and after is the peer.
-    best, batch = max((before, batch), alone(next((models / name).glob("*/model.onnx")), shape, count, (batch,)))
-    print(f"\n## Pipeline: {count} studies of one {rows}×{rows} image, spooled before the start, {name}\n")
+    best = max(before, alone(onnx, shape, count, (batch,))[0])
+    print(f"\n## Pipeline: {count} studies of one {rows}×{rows} image, spooled before the start, {name}, batches of {batch}\n")
     print("| what | images/s | ratio |\n|---|---|---|")
-    print(f"| onnxruntime alone, tensors ready, batches of {batch} | {best:.0f} | 1.00 |")
+    print(f"| onnxruntime alone, tensors ready, the best batch size | {best:.0f} | 1.00 |")
     print(f"| gateway: read, decode, infer, message, ledger, file | {rate:.0f} | {rate / best:.2f} |", flush=True)
+
+
+def beside_bad_models(binary: str, work: Path, count: int) -> None:
+    """What chest films lose while another model hangs and a third one crashes, until both are fenced."""
+    models = fresh(work / "models")
+    package(models, "cxr-phantom", ROOT / "models", 8)
+    for name in ("hangs", "crashes"):
+        shutil.copytree(ROOT / "tests/fixtures/misbehaving" / name, models / name)
+    films, bad = fresh(work / "dx") / "films", fresh(work / "bad")
+    slices(films, count, rows=256, dx=True, studies=count)
+    # The stored value that the fixtures misbehave on.
+    for modality in ("MR", "XA"):
+        slices(bad / modality, 12, rows=64, dx=True, studies=12, modality=modality, fill=4095)
+    limits = {"INFERENCE__TIMEOUT": "1s", "INFERENCE__FENCE_TIME": "1h"}
+    alone_rate, beside_rate = (
+        findings_per_second(binary, spooled(binary, work, models, folders, number), models, "cxr-phantom", count, **limits)
+        for folders, number in (([films], count), ([bad / "MR", bad / "XA", films], count + 24))
+    )
+    print(f"\n## {count} chest films beside a model that hangs and one that crashes, 12 studies each\n")
+    print("| what | films/s | ratio |\n|---|---|---|")
+    print(f"| the others are idle | {alone_rate:.0f} | 1.00 |")
+    print(f"| the others misbehave and are fenced | {beside_rate:.0f} | {beside_rate / alone_rate:.2f} |", flush=True)
 
 
 def confirmed_study(gateway: Gateway, uid: str) -> dict | None:
@@ -141,10 +184,11 @@ def stat(binary: str, work: Path, films: int, count: int, pictures: bool) -> Non
 def main() -> None:
     binary, scale = arguments(__doc__)
     with workplace() as work:
-        pipeline(binary, work, ROOT / "models", "cxr-phantom", (1, 128, 128), 1000 // scale, 256)
+        pipeline(binary, work, ROOT / "models", "cxr-phantom", (1, 128, 128), 2000 // scale, 256)
         dense = work / "dense"
         subprocess.run([sys.executable, str(ROOT / "benches/densenet.py"), str(dense)], check=True)
         pipeline(binary, work, dense, "densenet-121", (3, 224, 224), 200 // scale, 512)
+        beside_bad_models(binary, work, 4000 // scale)
         for pictures in (False, True):
             stat(binary, work, 50 // scale, 3000 // scale, pictures)
 
