@@ -1,7 +1,8 @@
 //! Pictures that say why: made when the findings are known.
 //!
-//! A finding never waits for good and never fails for its picture: what is not made in time, or does
-//! not fit on the disk, is left out with a remark.
+//! They are made in the study's own turn, because its message waits for them. It never waits for good,
+//! and a finding never fails for its picture: what is not made in time, or does not fit on the disk,
+//! is left out with a remark.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,8 +15,7 @@ use crate::explanation::overlay::Canvas;
 use crate::explanation::{HeatMap, outline, stretched};
 use crate::findings::event::Remark;
 use crate::findings::{Area, Artefact, Draft, Finding, Location, Sample};
-use crate::inference::Turn;
-use crate::model::manifest::{Explanation, Method, Priority};
+use crate::model::manifest::{Explanation, Method};
 use crate::model::{ImagePlacement, ImageSpec};
 use crate::pixel::Picture;
 use crate::refusal::Refusal;
@@ -41,18 +41,10 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
     }
     let started = Instant::now();
     let deadline = started + spec.budget.get();
-    let case = Case {
-        // A picture is in no urgent study's way.
-        turn: Arc::new(Turn {
-            priority: Priority::Routine,
-            ..(*case.turn).clone()
-        }),
-        ..case.clone()
-    };
     let mut missing = Vec::new();
     for image in by_image(run.outcome.findings(), &chosen) {
         let found = run.outcome.findings();
-        let made = timeout_at(deadline, pictures(&case, spec, seen, found, &image)).await;
+        let made = timeout_at(deadline, pictures(case, spec, seen, found, &image)).await;
         let made = made.unwrap_or(Err(Missing::Incomplete("the time is over")));
         match made {
             Err(reason) => missing.extend(image.iter().map(|_| match reason {
@@ -287,7 +279,7 @@ fn remarks(missing: &[Missing], wanted: usize) -> Vec<Remark> {
 mod tests {
     use super::*;
     use crate::dicom::uid::SopInstanceUid;
-    use crate::model::manifest::Code;
+    use crate::model::manifest::{Code, Priority};
 
     fn finding(image: Option<&str>, priority: Priority, probability: f64) -> Finding {
         Finding {
