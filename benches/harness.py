@@ -99,6 +99,10 @@ class Gateway:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}") as answer:
             return json.load(answer)
 
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics") as answer:
+            return answer.read().decode()
+
     def cpu(self) -> float:
         return cpu_seconds(self.process.pid)
 

@@ -113,8 +113,26 @@ def beside_bad_models(binary: str, work: Path, count: int) -> None:
     )
     print(f"\n## {count} chest films beside a model that hangs and one that crashes, 12 studies each\n")
     print("| what | films/s | ratio |\n|---|---|---|")
-    print(f"| the others are idle | {alone_rate:.0f} | 1.00 |")
-    print(f"| the others misbehave and are fenced | {beside_rate:.0f} | {beside_rate / alone_rate:.2f} |", flush=True)
+    print(f"| spooled before the start, the others are idle | {alone_rate:.0f} | 1.00 |")
+    print(f"| the others misbehave and are fenced meanwhile | {beside_rate:.0f} | {beside_rate / alone_rate:.2f} |")
+    idle, fenced = (sent_per_second(binary, work, models, films, count, bad) for bad in ([], [bad / "MR", bad / "XA"]))
+    print(f"| sent by dcmsend, the others are idle | {idle:.0f} | 1.00 |")
+    print(f"| sent by dcmsend, the others have been fenced | {fenced:.0f} | {fenced / idle:.2f} |", flush=True)
+
+
+def sent_per_second(binary: str, work: Path, models: Path, films: Path, count: int, bad: list[Path]) -> float:
+    """How fast films that are being sent are answered, after the models that misbehave on `bad` have been fenced."""
+    settings = {"INFERENCE__TIMEOUT": "1s", "INFERENCE__FENCE_TIME": "1h", "STUDY__QUIET_PERIOD": "0s", "MODELS__DIR": str(models)}
+    gateway = Gateway(binary, fresh(work / "spool"), **settings)
+    send(gateway.port, bad)
+    wanted = [f'pacs_gateway_model_fenced{{model="{name}"}} 1' for name in ("hangs", "crashes")] if bad else []
+    wait_for(lambda: all(line in gateway.metrics() for line in wanted), every=0.2)
+    started = time.perf_counter()
+    send(gateway.port, [films])
+    wait_for(lambda: lines(gateway.findings, '"model":{"name":"cxr-phantom"') >= count, seconds=600, every=0.05)
+    rate = count / (time.perf_counter() - started)
+    gateway.stop()
+    return rate
 
 
 def confirmed_study(gateway: Gateway, uid: str) -> dict | None:
