@@ -116,7 +116,15 @@ async fn examine(pipeline: &Arc<Pipeline>, work: Work) {
             entries,
             ..
         } = &work;
-        examine::examine(pipeline, models, turn.clone(), earlier.clone(), entries).await
+        examine::examine(
+            pipeline,
+            models,
+            turn.clone(),
+            earlier.clone(),
+            false,
+            entries,
+        )
+        .await
     };
     let mut messages = Vec::new();
     // Nothing of theirs replaces anything.

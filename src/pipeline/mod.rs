@@ -246,6 +246,7 @@ impl Pipeline {
                 &models,
                 turn.clone(),
                 examine::Earlier::default(),
+                true,
                 &entries,
             )
             .await

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow, ensure};
 use tokio::task::spawn_blocking;
 
 use super::{Config, Model, Served, golden};
@@ -155,15 +155,19 @@ impl Loader {
         package.graphs().iter().map(start).collect()
     }
 
-    /// Runs the golden cases of a version. Gives their number and the largest difference.
+    /// Holds a version to the configuration, and runs its golden cases. Gives their number and the
+    /// largest difference.
     ///
     /// # Errors
-    /// The first case that does not come out as it should; no case where `required`.
-    pub async fn prove(&self, served: &Served, required: bool) -> anyhow::Result<(usize, f64)> {
+    /// A site whose operating points do not fit; no case where one is required; the first case that does
+    /// not come out as it should.
+    pub async fn prove(&self, served: &Served, config: &Config) -> anyhow::Result<(usize, f64)> {
         let path = served.package.manifest_path.display();
+        let fits = config.sites.fit(&served.package.manifest);
+        fits.map_err(|reason| anyhow!("{path}: {reason}"))?;
         let cases = served.package.golden_cases()?;
         ensure!(
-            !required || !cases.is_empty(),
+            !config.require_golden || !cases.is_empty(),
             "{path}: there is no golden case, and models.require_golden is set"
         );
         let mut worst: f64 = 0.0;

@@ -112,7 +112,7 @@ impl Registry {
         let models = loader.all(&config, &trust).await?;
         for model in &models {
             for served in model.running() {
-                loader.prove(served, config.require_golden).await?;
+                loader.prove(served, &config).await?;
             }
         }
         let registry = Self {
@@ -362,7 +362,7 @@ impl Registry {
             if running.iter().any(known) {
                 continue;
             }
-            let proved = self.loader.prove(served, self.config.require_golden).await;
+            let proved = self.loader.prove(served, &self.config).await;
             proved.map_err(|err| (Some(version.clone()), format!("{err:#}")))?;
         }
         Ok(model)

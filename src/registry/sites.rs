@@ -77,20 +77,30 @@ impl Sites {
                     ));
                 }
             }
-            for (path, threshold) in &site.thresholds {
+            for path in site.thresholds.keys() {
                 let key = format!("models.sites.{name}.thresholds");
-                let (model, label) = path
+                let (model, _) = path
                     .split_once('.')
                     .ok_or_else(|| format!("{key}: `{path}` is not `model.label`"))?;
-                let manifest = models
-                    .clone()
-                    .find(|manifest| manifest.name == model)
-                    .ok_or_else(|| format!("{key}: there is no model `{model}`"))?;
-                let thresholds = BTreeMap::from([(label, *threshold)]);
-                manifest
-                    .with_thresholds(&thresholds)
-                    .map_err(|reason| format!("{key}: {reason}"))?;
+                if !names.contains(model) {
+                    return Err(format!("{key}: there is no model `{model}`"));
+                }
             }
+        }
+        models.clone().try_for_each(|manifest| self.fit(manifest))
+    }
+
+    /// Whether a version of a model has the labels whose operating points the sites change. One that
+    /// has not would answer with its own.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn fit(&self, manifest: &Manifest) -> Result<(), String> {
+        for (name, site) in &self.0 {
+            let thresholds = site.thresholds_of(&manifest.name);
+            manifest
+                .with_thresholds(&thresholds)
+                .map_err(|reason| format!("models.sites.{name}.thresholds: {reason}"))?;
         }
         Ok(())
     }
@@ -126,18 +136,23 @@ impl Site {
         (self.only.is_empty() || named(&self.only)) && !named(&self.except)
     }
 
+    /// Operating points of a model, by label.
+    fn thresholds_of(&self, model: &str) -> BTreeMap<&str, f64> {
+        let own = self.thresholds.iter().filter_map(|(path, threshold)| {
+            let (name, label) = path.split_once('.')?;
+            (name == model).then_some((label, *threshold))
+        });
+        own.collect()
+    }
+
     fn adjusted(&self, served: &Served) -> Served {
         let manifest = &served.package.manifest;
-        let mine = self.thresholds.iter().filter_map(|(path, threshold)| {
-            let (model, label) = path.split_once('.')?;
-            (model == manifest.name).then_some((label, *threshold))
-        });
-        let mine: BTreeMap<&str, f64> = mine.collect();
+        let mine = self.thresholds_of(&manifest.name);
         if mine.is_empty() {
             return served.clone();
         }
         let mut served = served.clone();
-        // What does not fit was refused at start.
+        // A version that does not fit is not served, see `Sites::fit`.
         if let Ok(manifest) = manifest.with_thresholds(&mine) {
             served.package = Arc::new(Package {
                 manifest,
@@ -177,4 +192,30 @@ fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Vec<T
         }
     }
     from.deserialize_any(List(std::marker::PhantomData))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::EXAMPLE;
+
+    #[test]
+    fn a_version_without_a_label_that_a_site_names_does_not_fit() {
+        let sites = |label: &str| -> Sites {
+            let text = format!(
+                "[north]\ncalling_ae_titles = [\"N1\"]\n[north.thresholds]\n\"example.{label}\" = 0.4"
+            );
+            toml::from_str(&text).unwrap()
+        };
+        let manifest = Manifest::parse(EXAMPLE).unwrap();
+        assert_eq!(sites("opacity").fit(&manifest), Ok(()));
+        let renamed = Manifest::parse(&EXAMPLE.replace("\"opacity\"", "\"shadow\"")).unwrap();
+        let refusal = sites("opacity").fit(&renamed).unwrap_err();
+        assert!(
+            refusal.contains("models.sites.north.thresholds"),
+            "{refusal}"
+        );
+        assert!(refusal.contains("opacity"), "{refusal}");
+    }
 }

@@ -137,7 +137,9 @@ pub(super) async fn run(
         samples: &samples,
         drafts: &drafts,
     };
-    explain::explain(case, &seen, &mut run).await;
+    if case.pictures {
+        explain::explain(case, &seen, &mut run).await;
+    }
     run
 }
 

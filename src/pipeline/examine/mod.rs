@@ -140,15 +140,19 @@ struct Case {
     pipeline: Arc<Pipeline>,
     served: Served,
     turn: Arc<Turn>,
+    /// Findings get pictures that say why.
+    pictures: bool,
 }
 
 /// Runs every one of `models` that applies, each after those it builds on; a study without one is
-/// skipped with that reason. `earlier` is what is known already of models that others build on.
+/// skipped with that reason. `earlier` is what is known already of models that others build on; `pictures`
+/// that say why cost many samples each.
 pub(super) async fn examine(
     pipeline: &Arc<Pipeline>,
     models: &[Served],
     turn: Turn,
     mut earlier: Earlier,
+    pictures: bool,
     entries: &[Arc<Entry>],
 ) -> Examined {
     let turn = Arc::new(turn);
@@ -173,6 +177,7 @@ pub(super) async fn examine(
             pipeline: Arc::clone(pipeline),
             served: served.clone(),
             turn: Arc::clone(&turn),
+            pictures,
         };
         let manifest = &served.package.manifest;
         let heard = earlier.heard(manifest);
