@@ -15,9 +15,9 @@ use tokio_util::sync::CancellationToken;
 use crate::artefact::Store;
 use crate::broker::Publisher;
 use crate::child;
+use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
-use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Api, Phase, Ports, Server};
 use crate::inference::Gate;
@@ -30,7 +30,7 @@ use crate::pipeline::{Beside, Pipeline};
 use crate::registry::{Loader, Model, Registry};
 use crate::spool::{Recovered, Spool};
 use crate::telemetry::Metrics;
-use crate::{broker, scp};
+use crate::{broker, commitment, procedure, scp, state};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
 const WAKE_UPS: usize = 1024;
@@ -82,18 +82,25 @@ impl App {
             .await?
             .context("artefacts.dir")?;
         let artefacts = Arc::new(artefacts);
-        let path = config.spool.dir.join("state.db");
-        let schema = [Ledger::schema(), Outbox::schema()].concat();
-        let database = spawn_blocking(move || Database::open(&path, &schema, Outbox::upgrades()))
+        let dir = config.spool.dir.clone();
+        let database = spawn_blocking(move || state::open(&dir))
             .await?
             .context("spool.dir")?;
+        let commitments = commitment::Store::new(database.clone());
+        let procedures = procedure::Store::new(database.clone());
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
+        let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let listener = scp::Listener::bind(
             config.dicom.clone(),
             Arc::new(spool.clone()),
             Arc::clone(&metrics),
             wake,
+            scp::Services {
+                commitments: config.commitment.enabled.then_some(commitments),
+                procedures,
+                desk,
+            },
         )
         .await
         .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;

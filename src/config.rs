@@ -14,7 +14,8 @@ use serde_json::Value;
 use crate::pipeline::MessageConfig;
 use crate::units::HumanDuration;
 use crate::{
-    artefact, broker, decoder, http, inference, maintenance, registry, scp, spool, study, telemetry,
+    artefact, broker, commitment, decoder, http, inference, maintenance, registry, scp, spool,
+    study, telemetry,
 };
 
 /// Environment variables with this prefix override files: `PACS_GATEWAY__DICOM__BIND`.
@@ -30,6 +31,8 @@ pub struct Config {
     pub dicom: scp::Config,
     /// Where accepted instances are kept.
     pub spool: spool::Config,
+    /// What we answer for towards senders.
+    pub commitment: commitment::Config,
     /// When studies are complete.
     pub study: study::Config,
     /// Where models are.

@@ -1,6 +1,7 @@
-//! HTTP: probes, metrics, the receipt ledger, models. Only [`models`] changes anything, and only for
-//! who has the token.
+//! HTTP: probes, metrics, the receipt ledger, models. Whatever changes something
+//! asks [`admin`] first.
 
+mod admin;
 mod models;
 
 use std::net::SocketAddr;
@@ -60,7 +61,7 @@ impl Config {
     /// The file and the reason.
     pub async fn check_token(&self) -> std::io::Result<()> {
         if !self.admin_token_file.as_os_str().is_empty() {
-            models::token(&self.admin_token_file).await?;
+            admin::token(&self.admin_token_file).await?;
         }
         Ok(())
     }
@@ -277,13 +278,13 @@ impl IntoResponse for Failure {
 }
 
 fn missing(reason: &str) -> Response {
-    (StatusCode::NOT_FOUND, Json(json!({ "error": reason }))).into_response()
+    answer(StatusCode::NOT_FOUND, reason)
 }
 
 fn failure(reason: &str) -> Response {
-    (
-        StatusCode::INTERNAL_SERVER_ERROR,
-        Json(json!({ "error": reason })),
-    )
-        .into_response()
+    answer(StatusCode::INTERNAL_SERVER_ERROR, reason)
+}
+
+fn answer(status: StatusCode, reason: &str) -> Response {
+    (status, Json(json!({ "error": reason }))).into_response()
 }

@@ -23,12 +23,15 @@ pub mod dicom;
 pub mod durable;
 
 pub mod artefact;
+pub mod commitment;
 pub mod outbox;
+pub mod procedure;
 pub mod spool;
 
 pub mod ledger;
 pub mod scp;
 pub mod scu;
+pub mod state;
 pub mod study;
 
 pub mod model;

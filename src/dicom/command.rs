@@ -27,8 +27,18 @@ pub struct CommandField(pub u16);
 impl CommandField {
     /// C-STORE-RQ.
     pub const C_STORE: Self = Self(0x0001);
+    /// C-FIND-RQ.
+    pub const C_FIND: Self = Self(0x0020);
     /// C-ECHO-RQ.
     pub const C_ECHO: Self = Self(0x0030);
+    /// N-EVENT-REPORT-RQ.
+    pub const N_EVENT_REPORT: Self = Self(0x0100);
+    /// N-SET-RQ.
+    pub const N_SET: Self = Self(0x0120);
+    /// N-ACTION-RQ.
+    pub const N_ACTION: Self = Self(0x0130);
+    /// N-CREATE-RQ.
+    pub const N_CREATE: Self = Self(0x0140);
     /// C-CANCEL-RQ, the one request without a response (PS3.7 9.3.2.3).
     pub const C_CANCEL: Self = Self(0x0FFF);
 
@@ -79,7 +89,7 @@ pub enum CommandError {
     NoCommandField,
 }
 
-/// A command set: the elements that C-STORE, C-ECHO and their responses use.
+/// A command set: the elements that the services we perform and use have (PS3.7 Annex E).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Command {
     /// Command Field (0000,0100).
@@ -92,6 +102,14 @@ pub struct Command {
     pub affected_sop_class: Option<String>,
     /// Affected SOP Instance UID (0000,1000), unchecked, without trailing padding.
     pub affected_sop_instance: Option<String>,
+    /// Requested SOP Class UID (0000,0003) of N-SET and N-ACTION, unchecked.
+    pub requested_sop_class: Option<String>,
+    /// Requested SOP Instance UID (0000,1001) of N-SET and N-ACTION, unchecked.
+    pub requested_sop_instance: Option<String>,
+    /// Event Type ID (0000,1002) of N-EVENT-REPORT.
+    pub event_type: Option<u16>,
+    /// Action Type ID (0000,1008) of N-ACTION.
+    pub action_type: Option<u16>,
     /// Command Data Set Type (0000,0800); absent counts as "none".
     pub data_set_type: u16,
     /// Priority (0000,0700): 0 medium, 1 high, 2 low.
@@ -100,6 +118,8 @@ pub struct Command {
     pub status: Option<Status>,
     /// Error Comment (0000,0902) of a response.
     pub error_comment: Option<String>,
+    /// Error ID (0000,0903) of a response.
+    pub error_id: Option<u16>,
 }
 
 impl Command {
@@ -111,10 +131,15 @@ impl Command {
             responded_to: None,
             affected_sop_class: None,
             affected_sop_instance: None,
+            requested_sop_class: None,
+            requested_sop_instance: None,
+            event_type: None,
+            action_type: None,
             data_set_type: NO_DATA_SET,
             priority: None,
             status: None,
             error_comment: None,
+            error_id: None,
         }
     }
 
@@ -137,6 +162,7 @@ impl Command {
             rest = after;
             match element {
                 0x0002 => command.affected_sop_class = Some(text(value)),
+                0x0003 => command.requested_sop_class = Some(text(value)),
                 0x0100 => field = Some(CommandField(number(value)?)),
                 0x0110 => command.message_id = Some(number(value)?),
                 0x0120 => command.responded_to = Some(number(value)?),
@@ -144,7 +170,11 @@ impl Command {
                 0x0800 => command.data_set_type = number(value)?,
                 0x0900 => command.status = Some(Status(number(value)?)),
                 0x0902 => command.error_comment = Some(text(value)),
+                0x0903 => command.error_id = Some(number(value)?),
                 0x1000 => command.affected_sop_instance = Some(text(value)),
+                0x1001 => command.requested_sop_instance = Some(text(value)),
+                0x1002 => command.event_type = Some(number(value)?),
+                0x1008 => command.action_type = Some(number(value)?),
                 _ => {}
             }
         }
@@ -158,6 +188,9 @@ impl Command {
         let mut body = Vec::with_capacity(256);
         if let Some(uid) = &self.affected_sop_class {
             put(&mut body, 0x0002, uid.as_bytes(), b'\0');
+        }
+        if let Some(uid) = &self.requested_sop_class {
+            put(&mut body, 0x0003, uid.as_bytes(), b'\0');
         }
         put(&mut body, 0x0100, &self.field.0.to_le_bytes(), b'\0');
         for (element, value) in [
@@ -175,8 +208,19 @@ impl Command {
             let cut: String = comment.chars().take(MAX_COMMENT).collect();
             put(&mut body, 0x0902, cut.as_bytes(), b' ');
         }
+        if let Some(id) = self.error_id {
+            put(&mut body, 0x0903, &id.to_le_bytes(), b'\0');
+        }
         if let Some(uid) = &self.affected_sop_instance {
             put(&mut body, 0x1000, uid.as_bytes(), b'\0');
+        }
+        if let Some(uid) = &self.requested_sop_instance {
+            put(&mut body, 0x1001, uid.as_bytes(), b'\0');
+        }
+        for (element, value) in [(0x1002, self.event_type), (0x1008, self.action_type)] {
+            if let Some(value) = value {
+                put(&mut body, element, &value.to_le_bytes(), b'\0');
+            }
         }
         let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
         let mut bytes = Vec::with_capacity(body.len() + 12);

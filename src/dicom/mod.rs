@@ -27,6 +27,18 @@ pub const APPLICATION_CONTEXT_NAME: &str = "1.2.840.10008.3.1.1.1";
 /// Verification SOP Class, the C-ECHO service (PS3.4 A.4).
 pub const VERIFICATION: &str = "1.2.840.10008.1.1";
 
+/// Storage Commitment Push Model SOP Class (PS3.4 J.3).
+pub const STORAGE_COMMITMENT: &str = "1.2.840.10008.1.20.1";
+
+/// The well-known SOP Instance of the Storage Commitment Push Model (PS3.4 J.3.5).
+pub const STORAGE_COMMITMENT_INSTANCE: &str = "1.2.840.10008.1.20.1.1";
+
+/// Modality Performed Procedure Step SOP Class (PS3.4 F.7).
+pub const PROCEDURE_STEP: &str = "1.2.840.10008.3.1.2.3.3";
+
+/// Study Root Query/Retrieve Information Model - FIND (PS3.4 C.6.2).
+pub const STUDY_ROOT_FIND: &str = "1.2.840.10008.5.1.4.1.2.2.1";
+
 /// Implementation Class UID of this gateway (PS3.7 D.3.3.2), a UUID-derived UID (PS3.5 B.2).
 ///
 /// It names the implementation, not a release: it stays the same while the way we encode stays the

@@ -2,7 +2,7 @@
 //!
 //! PS3.4 Table B.5-1 with the retired classes that archives still send, and the classes that DICOS
 //! and DICONDE registered under DICOM's root. A private class cannot be recognised as a storage
-//! class from its UID, so [`classify`] sorts a UID into four kinds and the listener's policy
+//! class from its UID, so [`classify`] sorts a UID into kinds and the listener's policy
 //! decides.
 
 /// One Storage SOP Class.
@@ -23,6 +23,10 @@ pub enum Kind {
     Verification,
     /// A Storage SOP Class of composite instances that belong to a patient's study.
     Storage,
+    /// The Storage Commitment Push Model SOP Class.
+    StorageCommitment,
+    /// The Modality Performed Procedure Step SOP Class.
+    ProcedureStep,
     /// A service of the standard that is no such storage: queries, worklists, print, media
     /// directories, non-patient objects.
     OtherService,
@@ -65,13 +69,19 @@ pub fn is_standard_storage(uid: &str) -> bool {
 /// True for an abstract syntax of the standard that is known to be something else than storage of
 /// patients' composite instances.
 pub fn is_known_non_storage(uid: &str) -> bool {
-    matches!(classify(uid), Kind::Verification | Kind::OtherService)
+    !matches!(classify(uid), Kind::Storage | Kind::Private)
 }
 
 /// Sorts an abstract syntax into the kinds that a listener tells apart.
 pub fn classify(uid: &str) -> Kind {
     if uid == super::VERIFICATION {
         return Kind::Verification;
+    }
+    if uid == super::STORAGE_COMMITMENT {
+        return Kind::StorageCommitment;
+    }
+    if uid == super::PROCEDURE_STEP {
+        return Kind::ProcedureStep;
     }
     if is_standard_storage(uid) {
         return Kind::Storage;

@@ -41,7 +41,9 @@ CREATE TABLE IF NOT EXISTS instance (
     decoded_at INTEGER,
     inferred_at INTEGER,
     refusal TEXT,
-    released_at INTEGER
+    released_at INTEGER,
+    durable_at INTEGER,
+    held_until INTEGER
 );
 CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
 CREATE INDEX IF NOT EXISTS instance_sop ON instance (sop_instance);
@@ -54,6 +56,7 @@ CREATE TABLE IF NOT EXISTS revision (
     last_received INTEGER NOT NULL,
     complete_at INTEGER NOT NULL,
     finished_at INTEGER NOT NULL,
+    evidence TEXT,
     PRIMARY KEY (study, revision)
 );
 CREATE TABLE IF NOT EXISTS attempt (
@@ -526,7 +529,9 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
         outbox::put(connection, message)?;
     }
     connection.execute(
-        "INSERT OR REPLACE INTO revision VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        "INSERT OR REPLACE INTO revision (study, revision, digest, method, first_received,
+            last_received, complete_at, finished_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         params![
             study,
             revision.number,

@@ -36,10 +36,6 @@ CREATE INDEX IF NOT EXISTS message_owed ON message (study, seq) WHERE confirmed_
 CREATE INDEX IF NOT EXISTS message_study ON message (study, seq);
 ";
 
-/// From each format of the database to the next.
-const UPGRADES: &[&str] =
-    &["ALTER TABLE message ADD COLUMN exchange TEXT NOT NULL DEFAULT 'findings'"];
-
 /// Who a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -150,11 +146,6 @@ impl Outbox {
     /// Statements that create the tables.
     pub const fn schema() -> &'static str {
         SCHEMA
-    }
-
-    /// Statements that bring an older database to the format of [`Outbox::schema`].
-    pub const fn upgrades() -> &'static [&'static str] {
-        UPGRADES
     }
 
     /// An outbox in a database opened with [`Outbox::schema`].
@@ -461,23 +452,5 @@ mod tests {
         // Nobody takes it: it goes with its age, and what is owed stays.
         database.write(|c| expire(c, Timestamp(2))).await.unwrap();
         assert_eq!(due_ids(&outbox, 0).await, ["a1"]);
-    }
-
-    #[tokio::test]
-    async fn messages_of_an_older_database_are_findings() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let before = SCHEMA.replace(",\n    exchange TEXT NOT NULL DEFAULT 'findings'", "");
-        assert_ne!(before, SCHEMA);
-        let database = Database::open(&path, &before, &[]).unwrap();
-        let insert = "INSERT INTO message (id, study, revision, model, model_version, outcome,
-                      routing_key, body, created_at) VALUES ('a', 's', 1, 'm', '1', 'finding', 'k', x'', 1)";
-        database.write(|c| c.execute(insert, [])).await.unwrap();
-        drop(database);
-        let database = Database::open(&path, Outbox::schema(), Outbox::upgrades()).unwrap();
-        let outbox = Outbox::new(database);
-        let due = outbox.due(Timestamp(0), 10).await.unwrap();
-        assert_eq!(due[0].message.exchange, Exchange::Findings);
-        assert_eq!(outbox.owed().await.unwrap().messages, 1);
     }
 }

@@ -14,11 +14,15 @@ use super::interruption::Interruption;
 use super::negotiation::{Context, Titles};
 use super::pdu_stream::{PduStream, Pdv};
 use crate::dicom::command::{Command, CommandField, MAX_COMMAND_LENGTH};
+use crate::dicom::sop_class::Kind;
 use crate::dicom::{Status, Uid};
 
 /// How long an idle peer may take to release the association by itself once we drain. A sender that
 /// just got its last response releases within this time and never notices the shutdown.
 const FAREWELL: Duration = Duration::from_millis(500);
+
+/// Longest data set that is read into memory: a list of some 60,000 instances.
+const MAX_MESSAGE_LENGTH: usize = 8 << 20;
 
 /// What an association did, for the one log line at its end.
 #[derive(Debug, Default)]
@@ -69,6 +73,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 self.store(id, context, &request).await
             }
             CommandField::C_ECHO if request.message_id.is_some() => self.echo(id, &request).await,
+            CommandField::N_ACTION
+                if request.message_id.is_some() && context.kind == Kind::StorageCommitment =>
+            {
+                self.n_action(id, context, &request).await
+            }
+            CommandField::N_CREATE
+                if request.message_id.is_some() && context.kind == Kind::ProcedureStep =>
+            {
+                self.n_create(id, context, &request).await
+            }
+            CommandField::N_SET
+                if request.message_id.is_some() && context.kind == Kind::ProcedureStep =>
+            {
+                self.n_set(id, context, &request).await
+            }
             // There is nothing to cancel, and a C-CANCEL has no response (PS3.7 9.3.2.3).
             CommandField::C_CANCEL => self.discard_if_present(id, &request).await,
             field if field.has_response() && request.message_id.is_some() => {
@@ -150,6 +169,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         let command = match request.field {
             CommandField::C_STORE => "c-store",
             CommandField::C_ECHO => "c-echo",
+            CommandField::N_ACTION => "n-action",
+            CommandField::N_CREATE => "n-create",
+            CommandField::N_SET => "n-set",
             _ => "other",
         };
         self.shared
@@ -157,8 +179,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             .dimse_requests_total
             .with_label_values(&[command, &status.to_string()])
             .inc();
+        self.send_command(id, &response).await
+    }
+
+    /// Sends a command set without a data set.
+    pub(super) async fn send_command(
+        &mut self,
+        id: u8,
+        command: &Command,
+    ) -> Result<(), Interruption> {
         self.stream
-            .send_command(id, &response.encode(), self.peer_max_pdu_length)
+            .send_command(id, &command.encode(), self.peer_max_pdu_length)
             .await
     }
 
@@ -204,6 +235,40 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 return Ok(());
             }
             pdv = self.next_data_pdv(id).await?;
+        }
+    }
+
+    /// Reads the data set of a message that is not stored but understood, whole and into memory.
+    /// `None`: it is longer than [`MAX_MESSAGE_LENGTH`], or there is none; it has been read to its end.
+    pub(super) async fn read_data_set(
+        &mut self,
+        id: u8,
+        request: &Command,
+    ) -> Result<Option<Vec<u8>>, Interruption> {
+        if !request.has_data_set() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        loop {
+            let pdv = self.next_data_pdv(id).await?;
+            loop {
+                let count = self
+                    .stream
+                    .take_fragment(&mut bytes, MAX_MESSAGE_LENGTH + 1)
+                    .await?;
+                self.count_bytes(u64::try_from(count).unwrap_or(u64::MAX));
+                if count == 0 {
+                    break;
+                }
+            }
+            if bytes.len() > MAX_MESSAGE_LENGTH {
+                drop(bytes);
+                self.discard_data_set(id, Some(pdv)).await?;
+                return Ok(None);
+            }
+            if pdv.last {
+                return Ok(Some(bytes));
+            }
         }
     }
 

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::AeTitle;
+use crate::scu::Peers;
 use crate::units::{ByteSize, HumanDuration};
 
 /// Smallest maximum PDU length that leaves room for one sensible fragment; also the smallest that
@@ -42,6 +43,8 @@ pub struct Config {
     pub pdu_timeout: HumanDuration,
     /// Largest data set we store. A larger one is refused, the association goes on.
     pub max_instance_bytes: ByteSize,
+    /// Where other application entities are reached: AE title to `host:port`.
+    pub peers: Peers,
     /// What to do with SOP classes that DICOM did not register.
     pub private_sop_classes: PrivateSopClasses,
 }
@@ -70,6 +73,7 @@ impl Default for Config {
             idle_timeout: HumanDuration::from_secs(120),
             pdu_timeout: HumanDuration::from_secs(60),
             max_instance_bytes: ByteSize(4 << 30),
+            peers: Peers::default(),
             private_sop_classes: PrivateSopClasses::Store,
         }
     }
@@ -117,6 +121,9 @@ impl Config {
             if value.get().is_zero() {
                 return error(key, "must be longer than zero".into());
             }
+        }
+        if let Err(reason) = self.peers.validate() {
+            return error("peers", reason);
         }
         if self.max_instance_bytes.bytes() == 0 {
             return error("max_instance_bytes", "must be at least 1".into());

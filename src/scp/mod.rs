@@ -1,4 +1,5 @@
-//! The DICOM listener: service class provider for Storage and Verification.
+//! The DICOM listener: service class provider for Storage, Verification, Storage Commitment and
+//! Modality Performed Procedure Step.
 //!
 //! One task per connection, messages one after the other, data sets streamed into the spool. What a
 //! peer may do to us is bounded before it does it: connections and associations ([`admission`]),
@@ -11,11 +12,13 @@
 mod acceptor;
 mod admission;
 mod association;
+mod commitment;
 pub mod config;
 mod connection;
 mod interruption;
 mod negotiation;
 mod pdu_stream;
+mod procedure;
 mod quick_ack;
 mod rejection;
 mod storage;
@@ -39,9 +42,11 @@ pub use self::config::{Config, ConfigError, PrivateSopClasses};
 use self::admission::Admission;
 use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
+use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
+use crate::{commitment as commitments, procedure as procedures};
 
 /// Pause after the system refused a connection, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -60,6 +65,18 @@ pub struct Listener {
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     wake: mpsc::Sender<StudyInstanceUid>,
+    services: Services,
+}
+
+/// Where what comes by other services than storage is written down.
+#[derive(Clone)]
+pub struct Services {
+    /// Storage Commitment; `None`: not offered.
+    pub commitments: Option<commitments::Store>,
+    /// Performed procedure steps.
+    pub procedures: procedures::Store,
+    /// Where open associations wait for reports.
+    pub desk: Arc<Desk>,
 }
 
 /// What all associations share.
@@ -68,6 +85,7 @@ struct Shared {
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     wake: mpsc::Sender<StudyInstanceUid>,
+    services: Services,
     admission: Arc<Admission>,
     draining: CancellationToken,
 }
@@ -84,6 +102,7 @@ impl Listener {
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
+        services: Services,
     ) -> io::Result<Self> {
         let socket = match config.bind {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
@@ -101,6 +120,7 @@ impl Listener {
             spool,
             metrics,
             wake,
+            services,
         })
     }
 
@@ -126,6 +146,7 @@ impl Listener {
             spool,
             metrics,
             wake,
+            services,
         } = self;
         let admission = Admission::new(&config);
         let shared = Arc::new(Shared {
@@ -133,6 +154,7 @@ impl Listener {
             spool,
             metrics,
             wake,
+            services,
             admission: Arc::clone(&admission),
             draining: draining.clone(),
         });

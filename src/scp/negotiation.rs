@@ -152,7 +152,7 @@ fn decide(
         .map_err(|_| PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let kind = sop_class::classify(abstract_syntax.as_str());
     let accepted = match kind {
-        Kind::Verification | Kind::Storage => true,
+        Kind::Verification | Kind::Storage | Kind::StorageCommitment | Kind::ProcedureStep => true,
         Kind::Private => config.private_sop_classes == PrivateSopClasses::Store,
         Kind::OtherService => false,
     };

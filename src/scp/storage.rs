@@ -125,7 +125,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
     /// What can be known from the command alone. UIDs become checked types here; nothing further in
     /// sees a peer's text.
     fn check(&self, context: &Context, request: &Command) -> Result<Arrival, Refusal> {
-        if context.kind == Kind::Verification {
+        if !matches!(context.kind, Kind::Storage | Kind::Private) {
             return Err(VERIFICATION_CONTEXT);
         }
         if request.affected_sop_class.as_deref() != Some(context.abstract_syntax.as_str()) {

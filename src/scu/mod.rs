@@ -7,12 +7,14 @@
 //! limit".
 
 mod connection;
+mod peers;
 mod send;
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use self::peers::Peers;
 pub use self::send::{SendError, Sent, Summary, send};
 
 use self::connection::Connection;

@@ -276,6 +276,15 @@ impl Spool {
         StudyEntries { current, others }
     }
 
+    /// The current instance of a SOP Instance UID.
+    pub fn instance(&self, sop_instance: &SopInstanceUid) -> Option<Arc<Entry>> {
+        let index = self.index();
+        let policy = self.inner.config.duplicates;
+        let mut ids = index.instances.get(sop_instance).into_iter().flatten();
+        ids.find(|id| index.is_current(**id, policy))
+            .and_then(|id| index.entries.get(id).cloned())
+    }
+
     /// Entries nobody has been told of yet: all of them after a start, then the newly committed.
     pub fn take_arrivals(&self) -> Vec<Arc<Entry>> {
         std::mem::take(&mut self.index().arrivals)

@@ -22,14 +22,18 @@ fn what_was_owed_before_is_sent() {
         let ask = "PRAGMA user_version";
         database.query_row(ask, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(format(&database), 2);
+    assert_eq!(format(&database), 3);
     database
-        .execute_batch("ALTER TABLE message DROP COLUMN exchange; PRAGMA user_version = 1;")
+        .execute_batch(
+            "ALTER TABLE message DROP COLUMN exchange; ALTER TABLE instance DROP COLUMN durable_at;
+             ALTER TABLE instance DROP COLUMN held_until; ALTER TABLE revision DROP COLUMN evidence;
+             PRAGMA user_version = 1;",
+        )
         .unwrap();
     drop(database);
     gateway.restart_with(&Options::new());
     gateway.wait_until_done(&[&study.uid]);
     assert_eq!(gateway.messages_by_study()[&study.uid].len(), 1);
     let database = rusqlite::Connection::open(&path).unwrap();
-    assert_eq!(format(&database), 2);
+    assert_eq!(format(&database), 3);
 }

@@ -27,6 +27,7 @@ use crate::ledger::Ledger;
 use crate::model::repository::{self, Installed};
 use crate::outbox::Outbox;
 use crate::spool::{Spool, StudyEntries};
+use crate::state;
 
 /// Largest message that is read; the gateway's own have 64 KiB at most.
 const MAX_MESSAGE_BYTES: u64 = 4 << 20;
@@ -191,7 +192,7 @@ fn installed(config: &Config, events: &[Event]) -> Result<Vec<Installed>> {
 
 /// The gateway's database, only to read from.
 fn database(config: &Config) -> Result<Database> {
-    let path = config.spool.dir.join("state.db");
+    let path = config.spool.dir.join(state::FILE);
     Ok(Database::open_read_only(&path)?)
 }
 

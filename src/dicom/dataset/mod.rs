@@ -9,7 +9,7 @@
 //! - [`identify`] walks the whole structure once, skips every value, and answers "is this a data
 //!   set, and whose?"; a receiver calls it before it promises to keep an instance.
 //! - [`DicomFile::read`] keeps the values in memory, except large ones and pixel data, which stay
-//!   in the file as ranges.
+//!   in the file as ranges. [`read_data_set`] does the same for the data set of a DIMSE message.
 //!
 //! Character sets beyond the default repertoire are not interpreted: text is returned for matching
 //! codes, not for showing names.
@@ -22,12 +22,14 @@ mod read;
 mod source;
 mod value;
 mod walk;
+mod write;
 
 pub use encoding::Vr;
 pub use identify::{Defect, Identity, identify, identify_within};
 pub use meta::FileMeta;
-pub use read::DicomFile;
+pub use read::{DicomFile, read_data_set};
 pub use value::{DataSet, Element, Range, Value};
+pub use write::Writer;
 
 use std::io;
 

@@ -163,6 +163,23 @@ impl DicomFile {
     }
 }
 
+/// Reads the data set of a DIMSE message, which has no file meta information.
+///
+/// # Errors
+/// As [`DicomFile::read`]. A deflated one is refused: the services that have such data sets do not
+/// negotiate it.
+pub fn read_data_set(
+    bytes: &[u8],
+    transfer_syntax: &str,
+    limits: &ReadLimits,
+) -> Result<DataSet, ReadError> {
+    if is_deflated(transfer_syntax) {
+        return Err(ReadError::NotDicom);
+    }
+    let source = Seekable::new(Cursor::new(bytes), 0)?;
+    tree(source, transfer_syntax, limits).map(|(data_set, _)| data_set)
+}
+
 pub(super) fn is_deflated(transfer_syntax: &str) -> bool {
     transfer_syntax == uids::DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
         || transfer_syntax == "1.2.840.10008.1.2.4.95"
