@@ -63,6 +63,8 @@ enum Command {
     Echo(scu::EchoArgs),
     /// C-STORE: send files.
     Send(scu::SendArgs),
+    /// C-FIND: how many instances of a study does a PACS have?
+    Find(scu::FindArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
     /// What the running gateway owes the broker.
@@ -117,6 +119,7 @@ pub fn main() -> ExitCode {
         Command::InferenceWorker(args) => crate::inference::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
+        Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
