@@ -10,11 +10,8 @@ use super::Shared;
 use super::admission::Slot;
 use super::interruption::Interruption;
 use super::negotiation::{self, Agreement, Titles};
-use super::pdu_stream::{A_ASSOCIATE_RQ, PduStream};
+use super::pdu_stream::{A_ABORT, A_ASSOCIATE_RQ, PduStream};
 use super::rejection::Rejection;
-
-/// Longest association request we read: 128 contexts with 100 transfer syntaxes each need 400 KiB.
-const MAX_REQUEST_LENGTH: u32 = 1 << 20;
 
 /// Fixed fields before the items of an A-ASSOCIATE-RQ (PS3.8 Table 9-11).
 const FIXED_FIELDS: usize = 68;
@@ -85,21 +82,12 @@ fn admit(
 async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut PduStream<S>,
 ) -> Result<AssociationRQ, Interruption> {
-    let (kind, length) = stream.pdu_header().await?;
-    match kind {
-        A_ASSOCIATE_RQ if length > MAX_REQUEST_LENGTH => {
-            return Err(Interruption::PduLength { kind, length });
-        }
-        A_ASSOCIATE_RQ => {}
+    match stream.pdu_header().await? {
+        A_ASSOCIATE_RQ => parse_request(&stream.contents().await?),
         // A peer that aborts before it began has nothing to be told.
-        0x07 => return Err(Interruption::AbortedByPeer),
-        0x02..=0x06 => return Err(Interruption::UnexpectedPdu(kind)),
-        _ => return Err(Interruption::UnrecognizedPdu(kind)),
+        A_ABORT => Err(Interruption::AbortedByPeer),
+        kind => Err(Interruption::UnexpectedPdu(kind)),
     }
-    let body = stream
-        .take(usize::try_from(length).unwrap_or(usize::MAX))
-        .await?;
-    parse_request(&body)
 }
 
 /// Reads an A-ASSOCIATE-RQ with dicom-ul, without the items that neither of us knows.
