@@ -34,6 +34,7 @@ mod disconnect_in_the_middle_of_a_data_set;
 mod drift_shows_in_the_metrics;
 mod echo_from_dcmtk_and_pynetdicom;
 mod evaluate_tells_what_sklearn_tells;
+mod every_event_in_every_state;
 mod every_frame_of_an_instance_is_looked_at;
 mod findings_equal_the_golden_ones;
 mod full_disk_answers_a700_and_recovers;
