@@ -1,3 +1,5 @@
+//! Steps in the database, and the data sets they come from.
+
 #![allow(clippy::unwrap_used)]
 
 use dicom::dictionary_std::tags;
@@ -156,12 +158,11 @@ async fn what_ended_is_forgotten_and_what_goes_on_waits_a_week() {
     assert_eq!(left.unwrap(), 0);
 }
 
-/// A data set with a status, studies, and series with images and other instances.
-fn data_set(
-    status: Option<&str>,
-    studies: &[&str],
-    series: Option<&[[&[(&str, &str)]; 2]]>,
-) -> Vec<u8> {
+/// SOP class and instance of images, and of other instances.
+type Series<'a> = [&'a [(&'a str, &'a str)]; 2];
+
+/// A data set with a status, studies, and series.
+fn data_set(status: Option<&str>, studies: &[&str], series: Option<&[Series<'_>]>) -> Vec<u8> {
     let mut writer = Writer::new(SYNTAX).unwrap();
     let references = |item: &mut Writer, (class, instance): &(&str, &str)| {
         item.text(tags::REFERENCED_SOP_CLASS_UID, *b"UI", class);
@@ -221,7 +222,7 @@ fn studies_come_once_each_and_what_is_no_uid_is_left_out() {
 
 #[test]
 fn all_instances_of_all_series_are_listed_once() {
-    let listed = |series: &[[&[(&str, &str)]; 2]]| {
+    let listed = |series: &[Series<'_>]| {
         let read = Change::read(&data_set(Some("COMPLETED"), &[], Some(series)), SYNTAX)?;
         assert_eq!(read.state, Some(State::Completed));
         let uids = |list: Vec<(SopClassUid, SopInstanceUid)>| {
@@ -296,7 +297,7 @@ fn a_reason_is_a_code_of_a_discontinued_step() {
 
 #[test]
 fn damaged_bytes_are_unreadable_and_never_a_panic() {
-    let series: &[[&[(&str, &str)]; 2]] = &[[&[(CT, "1.1")], &[]]];
+    let series: &[Series<'_>] = &[[&[(CT, "1.1")], &[]]];
     let whole = data_set(Some("COMPLETED"), &["1.9"], Some(series));
     for end in 0..whole.len() {
         let cut = &whole[..end];

@@ -1,5 +1,7 @@
 //! Modality Performed Procedure Step as SCP (PS3.4 F.7): the step is written down, then answered.
 
+use std::fmt::Display;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -10,7 +12,6 @@ use super::negotiation::Context;
 use crate::clock::Timestamp;
 use crate::dicom::command::Command;
 use crate::dicom::{SopInstanceUid, Status};
-use crate::durable::database::DatabaseError;
 use crate::procedure::{Beginning, Change, Changed, Created, Fault, Outcome, State};
 
 /// Error ID (0000,0903) of an N-SET that comes too late (PS3.4 Table F.7.2-2).
@@ -153,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
     }
 
     /// Wakes the studies up that a step says something about.
-    fn concerned(&self, outcome: Result<Outcome, DatabaseError>) -> Result<(), Refusal> {
+    fn concerned(&self, outcome: Result<Outcome, impl Display>) -> Result<(), Refusal> {
         match outcome {
             Ok(Outcome::Done(studies)) => {
                 for study in studies {
