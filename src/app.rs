@@ -98,7 +98,7 @@ impl App {
             wake,
             scp::Services {
                 commitments: config.commitment.enabled.then_some(commitments),
-                procedures,
+                procedures: procedures.clone(),
                 desk,
             },
         )
@@ -152,6 +152,7 @@ impl App {
                 ledger,
                 config: config.ledger.clone(),
                 outbox,
+                procedures,
                 metrics,
             },
             wake_ups,
@@ -269,6 +270,7 @@ impl App {
             artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
+            procedures: self.housekeeper.procedures.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
