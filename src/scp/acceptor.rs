@@ -55,7 +55,8 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Refused::Rejected(rejection, titles));
         }
     };
-    let agreement = negotiation::agree(request, &titles, &shared.config)?;
+    let commitment = shared.services.commitments.is_some();
+    let agreement = negotiation::agree(request, &titles, &shared.config, commitment)?;
     send(stream, &Pdu::AssociationAC(agreement.reply.clone())).await?;
     Ok(Established {
         titles,
@@ -204,7 +205,7 @@ mod tests {
             if let Ok(request) = parse_request(bytes)
                 && let Ok(titles) = negotiation::admit(&request, &config)
             {
-                let _ = negotiation::agree(request, &titles, &config);
+                let _ = negotiation::agree(request, &titles, &config, true);
             }
         };
         for at in 0..good.len() {

@@ -15,7 +15,7 @@ use super::config::{Config, PrivateSopClasses};
 use super::interruption::Interruption;
 use super::rejection::Rejection;
 use crate::dicom::sop_class::{self, Kind};
-use crate::dicom::transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN;
+use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::{
     APPLICATION_CONTEXT_NAME, AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME,
     SopClassUid, TransferSyntax,
@@ -27,6 +27,9 @@ const DEFAULT_MAX_PDU_LENGTH: u32 = 16_384;
 
 /// Smallest maximum length that a fragment of two bytes fits into.
 const SMALLEST_MAX_PDU_LENGTH: u32 = 8;
+
+/// Transfer syntaxes in which we write data sets.
+const PLAIN: [&str; 2] = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
 
 /// Storage SCP, Level 2 (Full), digital signatures unspecified as we change nothing, no coercion:
 /// the service-class-application-information of PS3.4 B.3.1.
@@ -79,7 +82,8 @@ pub(super) fn admit(request: &AssociationRQ, config: &Config) -> Result<Titles, 
     Ok(Titles { calling, called })
 }
 
-/// Decides on every presentation context and user item, and words the answer.
+/// Decides on every presentation context and user item, and words the answer. `commitment`: whether
+/// Storage Commitment is offered.
 ///
 /// # Errors
 /// [`Interruption::Request`] when the request contradicts the standard in a way that has no answer
@@ -88,6 +92,7 @@ pub(super) fn agree(
     request: AssociationRQ,
     titles: &Titles,
     config: &Config,
+    commitment: bool,
 ) -> Result<Agreement, Interruption> {
     if request.presentation_contexts.is_empty() {
         return Err(Interruption::Request("no presentation contexts"));
@@ -104,7 +109,7 @@ pub(super) fn agree(
                 "presentation context ID even or used twice",
             ));
         }
-        let (reason, transfer_syntax) = match decide(proposed, config) {
+        let (reason, transfer_syntax) = match decide(proposed, config, commitment) {
             Ok(context) => {
                 let uid = context.transfer_syntax.uid;
                 contexts.insert(proposed.id, context);
@@ -143,26 +148,31 @@ pub(super) fn agree(
 
 /// Accepts a context for storage or verification with the first *proposed* transfer syntax that we
 /// can keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
-/// choice is the acceptor's (PS3.7 D.3.2).
+/// choice is the acceptor's (PS3.7 D.3.2). Services whose data sets we write ourselves have the two
+/// plain transfer syntaxes.
 fn decide(
     proposed: &PresentationContextProposed,
     config: &Config,
+    commitment: bool,
 ) -> Result<Context, PresentationContextResultReason> {
     let abstract_syntax = SopClassUid::parse(trim(&proposed.abstract_syntax))
         .map_err(|_| PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let kind = sop_class::classify(abstract_syntax.as_str());
     let accepted = match kind {
-        Kind::Verification | Kind::Storage | Kind::StorageCommitment | Kind::ProcedureStep => true,
+        Kind::Verification | Kind::Storage | Kind::ProcedureStep => true,
+        Kind::StorageCommitment => commitment,
         Kind::Private => config.private_sop_classes == PrivateSopClasses::Store,
         Kind::OtherService => false,
     };
     if !accepted {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     }
+    let writes = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
     let transfer_syntax = proposed
         .transfer_syntaxes
         .iter()
-        .find_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .filter_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .find(|syntax| !writes || PLAIN.contains(&syntax.uid))
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok(Context {
         abstract_syntax,
@@ -233,6 +243,7 @@ fn trim(uid: &str) -> &str {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::dicom::STORAGE_COMMITMENT;
 
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const JPEG: &str = "1.2.840.10008.1.2.4.50";
@@ -258,7 +269,7 @@ mod tests {
 
     fn agreed(request: AssociationRQ, config: &Config) -> Agreement {
         let titles = admit(&request, config).unwrap();
-        agree(request, &titles, config).unwrap()
+        agree(request, &titles, config, true).unwrap()
     }
 
     fn reasons(agreement: &Agreement) -> Vec<PresentationContextResultReason> {
@@ -313,6 +324,30 @@ mod tests {
             reasons(&agreed(proposal(), &config)),
             [Yes, No, No, No, Yes]
         );
+    }
+
+    #[test]
+    fn storage_commitment_is_offered_by_configuration_in_what_we_can_write() {
+        let config = Config::default();
+        let big_endian = "1.2.840.10008.1.2.2";
+        let proposal = || request(&[(1, STORAGE_COMMITMENT, &[big_endian, JPEG, EXPLICIT])]);
+        let titles = admit(&proposal(), &config).unwrap();
+        let offered = agree(proposal(), &titles, &config, true).unwrap();
+        assert_eq!(offered.contexts[&1].transfer_syntax.uid, EXPLICIT);
+        let not_offered = agree(proposal(), &titles, &config, false).unwrap();
+        assert_eq!(
+            reasons(&not_offered),
+            [PresentationContextResultReason::AbstractSyntaxNotSupported]
+        );
+        // Its requestor is the SCU; whoever proposes more is told so (PS3.4 J.3.1).
+        let mut both = proposal();
+        let roles = |scp| {
+            let roles = RequestorRoles { scu: true, scp };
+            UserVariableItem::ScuScpRoleSelectionSubItem(STORAGE_COMMITMENT.into(), roles)
+        };
+        both.user_variables.push(roles(true));
+        let agreement = agree(both, &titles, &config, true).unwrap();
+        assert!(agreement.reply.user_variables.contains(&roles(false)));
     }
 
     #[test]
@@ -380,7 +415,8 @@ mod tests {
         for ids in [[1, 1], [0, 1], [2, 3]] {
             let request = request(&[(ids[0], CT, &[EXPLICIT]), (ids[1], CT, &[EXPLICIT])]);
             let titles = admit(&request, &config).unwrap();
-            assert!(agree(request, &titles, &config).is_err(), "{ids:?}");
+            let agreement = agree(request, &titles, &config, true);
+            assert!(agreement.is_err(), "{ids:?}");
         }
     }
 

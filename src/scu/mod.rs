@@ -1,12 +1,13 @@
-//! Service class user for the command line: C-ECHO and C-STORE against any DICOM node.
+//! Requesting associations: C-ECHO and C-STORE for the command line, N-EVENT-REPORT for `serve`.
 //!
-//! For checking a connection and for sending files as they are. Nothing is converted: a file goes
+//! `echo` and `send` are for checking a connection and for sending files as they are. Nothing is converted: a file goes
 //! out in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
 //! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the
 //! library's writer buffers as much as the peer's maximum length, which a peer may set to "no
 //! limit".
 
 mod connection;
+mod event;
 mod peers;
 mod send;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use self::event::{EventReport, report_event};
 pub use self::peers::Peers;
 pub use self::send::{SendError, Sent, Summary, send};
 
@@ -92,6 +94,9 @@ pub enum ScuError {
         /// The peer's reason in the standard's words.
         reason: String,
     },
+    /// The peer wants to be the provider of a service itself.
+    #[error("{0} does not let us be the provider of the service")]
+    RoleRefused(String),
     /// The peer accepted the association but none of the presentation contexts.
     #[error("{0} accepts none of the proposed SOP classes and transfer syntaxes")]
     NothingAccepted(String),

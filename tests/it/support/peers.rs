@@ -84,7 +84,8 @@ pub fn pynetdicom(port: u16, verb: &str, files: &[PathBuf]) -> Output {
     run(command.args(files))
 }
 
-fn python() -> PathBuf {
+/// The tests' own Python.
+pub fn python() -> PathBuf {
     repository().join(".deps/venv/bin/python")
 }
 
