@@ -28,12 +28,16 @@ use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::pipeline::{Beside, Pipeline};
 use crate::registry::{Loader, Model, Registry};
+use crate::reporter::Reporter;
 use crate::spool::{Recovered, Spool};
 use crate::telemetry::Metrics;
 use crate::{broker, commitment, procedure, scp, state};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
 const WAKE_UPS: usize = 1024;
+
+/// How long reports on their way may take to be answered at the end; the next start tries again.
+const REPORTING: Duration = Duration::from_secs(2);
 
 /// A gateway that is ready to run.
 pub struct App {
@@ -42,6 +46,7 @@ pub struct App {
     server: Server,
     pipeline: Arc<Pipeline>,
     publisher: Publisher,
+    reporter: Arc<Reporter>,
     housekeeper: Housekeeper,
     wake_ups: mpsc::Receiver<crate::dicom::uid::StudyInstanceUid>,
     broker_state: watch::Receiver<broker::State>,
@@ -97,9 +102,9 @@ impl App {
             Arc::clone(&metrics),
             wake,
             scp::Services {
-                commitments: config.commitment.enabled.then_some(commitments),
+                commitments: config.commitment.enabled.then_some(commitments.clone()),
                 procedures: procedures.clone(),
-                desk,
+                desk: Arc::clone(&desk),
             },
         )
         .await
@@ -134,10 +139,21 @@ impl App {
             metrics: Arc::clone(&metrics),
             monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
         };
+        let reporter = Reporter {
+            config: config.commitment.clone(),
+            store: commitments.clone(),
+            desk,
+            ledger: ledger.clone(),
+            spool: spool.clone(),
+            peers: config.dicom.peers.clone(),
+            private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
+            metrics: Arc::clone(&metrics),
+        };
         Ok(Self {
             listener,
             server,
             pipeline: Arc::new(pipeline),
+            reporter: Arc::new(reporter),
             publisher: Publisher {
                 config: config.broker.clone(),
                 outbox: outbox.clone(),
@@ -151,6 +167,7 @@ impl App {
                 spool_retention: config.spool.retention.get(),
                 ledger,
                 config: config.ledger.clone(),
+                commitments,
                 outbox,
                 procedures,
                 metrics,
@@ -221,6 +238,11 @@ impl App {
             publisher_run.await;
             Ok::<(), String>(())
         });
+        let reporter_run = self.reporter.run(refuse.clone());
+        let mut reporter = Stage::spawn("reporter", async {
+            reporter_run.await;
+            Ok::<(), String>(())
+        });
         let mut models = Stage::spawn("models", watch);
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
@@ -231,6 +253,7 @@ impl App {
             error = scp.died() => Some(error),
             error = pipeline.died() => Some(error),
             error = publisher.died() => Some(error),
+            error = reporter.died() => Some(error),
             error = models.died() => Some(error),
             error = housekeeper.died() => Some(error),
             error = http.died() => Some(error),
@@ -244,6 +267,7 @@ impl App {
         let drain = async {
             refuse.cancel();
             told(scp.finish(grace.associations.get()).await);
+            told(reporter.finish(REPORTING).await);
             finish.cancel();
             told(models.finish(grace.studies.get()).await);
             told(pipeline.finish(grace.studies.get()).await);
@@ -271,6 +295,7 @@ impl App {
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
             procedures: self.housekeeper.procedures.clone(),
+            commitments: self.housekeeper.commitments.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),

@@ -177,7 +177,11 @@ impl Config {
                 return refuse(format!("{key}: must be at least 1"));
             }
         }
-        for (key, value) in [("broker.confirm_timeout", self.broker.confirm_timeout)] {
+        for (key, value) in [
+            ("broker.confirm_timeout", self.broker.confirm_timeout),
+            ("commitment.keep", self.commitment.keep),
+            ("commitment.give_up_after", self.commitment.give_up_after),
+        ] {
             if value.get().is_zero() {
                 return refuse(format!("{key}: must be longer than zero"));
             }

@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artefact;
 use crate::broker;
+use crate::commitment;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::monitor::Monitor;
@@ -99,6 +100,8 @@ pub struct Api {
     pub outbox: Outbox,
     /// What modalities say they did.
     pub procedures: procedure::Store,
+    /// Storage Commitment requests.
+    pub commitments: commitment::Store,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Models being served.
@@ -150,6 +153,7 @@ fn router(api: Api) -> Router {
         .route("/api/v1/studies", get(studies))
         .route("/api/v1/studies/{uid}", get(study))
         .route("/api/v1/outbox", get(outbox))
+        .route("/api/v1/commitments", get(commitments))
         .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/models", get(models::list))
@@ -220,6 +224,15 @@ async fn outbox(State(api): State<Api>, Query(page): Query<Page>) -> Result<Resp
     let owed = api.outbox.owed().await?;
     let messages = api.outbox.waiting(page.limit()).await?;
     Ok(Json(json!({ "owed": owed.messages, "messages": messages })).into_response())
+}
+
+async fn commitments(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Response, Failure> {
+    let open = api.commitments.count_open().await?;
+    let listed = api.commitments.list(page.limit()).await?;
+    Ok(Json(json!({ "open": open, "commitments": listed })).into_response())
 }
 
 async fn quarantine(State(api): State<Api>) -> Response {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artefact::Store;
 use crate::clock::Timestamp;
+use crate::commitment;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
@@ -52,6 +53,8 @@ pub struct Housekeeper {
     pub ledger: Ledger,
     /// The `[ledger]` section.
     pub config: Config,
+    /// Storage Commitment requests.
+    pub commitments: commitment::Store,
     /// What is owed.
     pub outbox: Outbox,
     /// What modalities say they did.
@@ -87,6 +90,7 @@ impl Housekeeper {
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
             self.ledger.expire(before).await?;
             self.procedures.expire(before, now).await?;
+            self.commitments.expire(before).await?;
             self.expire_artefacts().await;
         }
         Ok(())
@@ -119,7 +123,8 @@ impl Housekeeper {
             None => self.spool_retention,
         };
         let before = Timestamp(now.0.saturating_sub(micros(retention)));
-        let mut ids: Vec<EntryId> = self.ledger.releasable(before).await?;
+        let _leaving = self.ledger.leaving().await;
+        let mut ids: Vec<EntryId> = self.ledger.releasable(before, now).await?;
         if ids.is_empty() {
             return Ok(());
         }

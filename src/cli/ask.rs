@@ -1,4 +1,4 @@
-//! `study`, `outbox`, `quarantine`: questions to the running gateway, over its HTTP API.
+//! `study`, `outbox`, `commitment`, `quarantine`: questions to the running gateway, over its HTTP API.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -42,7 +42,7 @@ enum StudyQuestion {
     },
 }
 
-/// Arguments of `outbox` and `quarantine`.
+/// Arguments of `outbox`, `commitment` and `quarantine`.
 #[derive(Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -95,6 +95,25 @@ pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
             ("for", "exchange"),
             ("attempts", "attempts"),
             ("since", "published"),
+            ("last error", "last_error"),
+        ],
+    )
+}
+
+pub(super) fn commitment(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let ListQuestion::Ls = args.question;
+    list(
+        &args.gateway,
+        "commitments",
+        "commitments",
+        &[
+            ("transaction", "transaction_uid"),
+            ("from", "calling_ae"),
+            ("state", "state"),
+            ("instances", "instances"),
+            ("failed", "failed"),
+            ("received", "received"),
+            ("attempts", "attempts"),
             ("last error", "last_error"),
         ],
     )

@@ -69,6 +69,8 @@ enum Command {
     Study(ask::StudyArgs),
     /// What the running gateway owes the broker.
     Outbox(ask::ListArgs),
+    /// Storage Commitment requests.
+    Commitment(ask::ListArgs),
     /// What the running gateway has set aside.
     Quarantine(ask::ListArgs),
     /// Which versions of models the running gateway serves, and changing that.
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
         Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
         Command::Outbox(args) => ask::outbox(&args),
+        Command::Commitment(args) => ask::commitment(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
         Command::Models(args) => models::run(&args),
     };

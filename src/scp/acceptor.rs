@@ -72,7 +72,8 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Refused::Rejected(rejection, titles));
         }
     };
-    let agreement = negotiation::agree(&request, &user, &titles, &shared.config)?;
+    let commitment = shared.services.commitments.is_some();
+    let agreement = negotiation::agree(&request, &user, &titles, &shared.config, commitment)?;
     send(stream, &Pdu::AssociationAC(agreement.reply.clone())).await?;
     Ok(Established {
         titles,
@@ -286,7 +287,7 @@ mod tests {
             if let Ok((request, user)) = parse_request(bytes)
                 && let Ok(titles) = negotiation::admit(&request, &config)
             {
-                let _ = negotiation::agree(&request, &user, &titles, &config);
+                let _ = negotiation::agree(&request, &user, &titles, &config, true);
             }
         };
         for at in 0..good.len() {

@@ -11,6 +11,7 @@ use super::Shared;
 use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
+use super::commitment::Reports;
 use super::interruption::Interruption;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
@@ -88,6 +89,7 @@ impl Connection {
             contexts: &agreement.contexts,
             peer_max_pdu_length: agreement.peer_max_pdu_length,
             block: None,
+            reports: Reports::default(),
             tally: Tally::default(),
         };
         let interruption = association.serve().await;

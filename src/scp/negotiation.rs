@@ -19,6 +19,9 @@ use crate::dicom::sop_class::{self, Kind};
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::{APPLICATION_CONTEXT_NAME, AeTitle, SopClassUid, TransferSyntax};
 
+/// Transfer syntaxes of the messages that we understand and write.
+const PLAIN: [&str; 2] = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
+
 /// Who talks to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Titles {
@@ -66,7 +69,8 @@ pub(super) fn admit(request: &AssociationRQ, config: &Config) -> Result<Titles, 
     Ok(Titles { calling, called })
 }
 
-/// Decides on every presentation context and user item, and words the answer.
+/// Decides on every presentation context and user item, and words the answer. `commitment`: whether
+/// Storage Commitment is offered.
 ///
 /// # Errors
 /// [`Interruption::Request`] when the request contradicts the standard in a way that has no answer
@@ -76,6 +80,7 @@ pub(super) fn agree(
     user: &UserInformation,
     titles: &Titles,
     config: &Config,
+    commitment: bool,
 ) -> Result<Agreement, Interruption> {
     if request.presentation_contexts.is_empty() {
         return Err(Interruption::Request("no presentation contexts"));
@@ -92,7 +97,7 @@ pub(super) fn agree(
                 "presentation context ID even or used twice",
             ));
         }
-        let (reason, transfer_syntax) = match decide(proposed, user, config) {
+        let (reason, transfer_syntax) = match decide(proposed, user, config, commitment) {
             Ok(context) => {
                 let uid = context.transfer_syntax.uid;
                 contexts.insert(proposed.id, context);
@@ -127,17 +132,20 @@ pub(super) fn agree(
 /// Accepts a context for a service of ours, or for a private class that is for storage by the
 /// requestor's own word (SOP class common extended negotiation) or by policy, with the first *proposed* transfer syntax that we
 /// can keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
-/// choice is the acceptor's (PS3.7 D.3.2).
+/// choice is the acceptor's (PS3.7 D.3.2). Services whose data sets we write ourselves have the two
+/// plain transfer syntaxes.
 fn decide(
     proposed: &PresentationContextProposed,
     user: &UserInformation,
     config: &Config,
+    commitment: bool,
 ) -> Result<Context, PresentationContextResultReason> {
     let abstract_syntax = SopClassUid::parse(trim(&proposed.abstract_syntax))
         .map_err(|_| PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let kind = sop_class::classify(abstract_syntax.as_str());
     let accepted = match kind {
-        Kind::Verification | Kind::Storage | Kind::StorageCommitment | Kind::ProcedureStep => true,
+        Kind::Verification | Kind::Storage | Kind::ProcedureStep => true,
+        Kind::StorageCommitment => commitment,
         Kind::Private => user
             .is_storage(abstract_syntax.as_str())
             .unwrap_or(config.private_sop_classes == PrivateSopClasses::Store),
@@ -146,16 +154,12 @@ fn decide(
     if !accepted {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     }
-    // Messages that are understood, and not kept as they are, need no other encodings.
     let understood = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
-    let usable = |uid: &str| {
-        !understood || matches!(uid, IMPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_VR_LITTLE_ENDIAN)
-    };
     let transfer_syntax = proposed
         .transfer_syntaxes
         .iter()
-        .filter(|uid| usable(trim(uid)))
-        .find_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .filter_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .find(|syntax| !understood || PLAIN.contains(&syntax.uid))
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok(Context {
         abstract_syntax,
@@ -173,6 +177,7 @@ fn trim(uid: &str) -> &str {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::dicom::STORAGE_COMMITMENT;
 
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const JPEG: &str = "1.2.840.10008.1.2.4.50";
@@ -198,7 +203,7 @@ mod tests {
 
     fn agreed(request: AssociationRQ, config: &Config) -> Agreement {
         let titles = admit(&request, config).unwrap();
-        agree(&request, &UserInformation::default(), &titles, config).unwrap()
+        agree(&request, &UserInformation::default(), &titles, config, true).unwrap()
     }
 
     fn reasons(agreement: &Agreement) -> Vec<PresentationContextResultReason> {
@@ -273,6 +278,22 @@ mod tests {
     }
 
     #[test]
+    fn storage_commitment_is_offered_by_configuration_in_what_we_can_write() {
+        let config = Config::default();
+        let big_endian = "1.2.840.10008.1.2.2";
+        let proposal = || request(&[(1, STORAGE_COMMITMENT, &[big_endian, JPEG, EXPLICIT])]);
+        let titles = admit(&proposal(), &config).unwrap();
+        let user = UserInformation::default();
+        let offered = agree(&proposal(), &user, &titles, &config, true).unwrap();
+        assert_eq!(offered.contexts[&1].transfer_syntax.uid, EXPLICIT);
+        let not_offered = agree(&proposal(), &user, &titles, &config, false).unwrap();
+        assert_eq!(
+            reasons(&not_offered),
+            [PresentationContextResultReason::AbstractSyntaxNotSupported]
+        );
+    }
+
+    #[test]
     fn an_association_without_an_acceptable_context_is_still_accepted() {
         let agreement = agreed(
             request(&[(1, "1.2.840.10008.5.1.4.31", &[EXPLICIT])]),
@@ -338,7 +359,8 @@ mod tests {
             let request = request(&[(ids[0], CT, &[EXPLICIT]), (ids[1], CT, &[EXPLICIT])]);
             let titles = admit(&request, &config).unwrap();
             let user = UserInformation::default();
-            assert!(agree(&request, &user, &titles, &config).is_err(), "{ids:?}");
+            let agreement = agree(&request, &user, &titles, &config, true);
+            assert!(agreement.is_err(), "{ids:?}");
         }
     }
 
@@ -360,8 +382,8 @@ mod tests {
                 ..Config::default()
             };
             let request = request(&[(1, PRIVATE, &[EXPLICIT])]);
-            let titles = admit(&request, &config).unwrap();
-            let agreement = agree(&request, &user, &titles, &config).unwrap();
+            let titles = admit(&request, &config, true).unwrap();
+            let agreement = agree(&request, &user, &titles, &config, true).unwrap();
             agreement.contexts.get(&1).map(|context| context.kind)
         };
         for policy in [PrivateSopClasses::Store, PrivateSopClasses::Reject] {

@@ -227,17 +227,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         command: &[u8],
         peer_max_pdu_length: u32,
     ) -> Result<(), Interruption> {
+        self.send_fragments(context, 1, command, peer_max_pdu_length)
+            .await
+    }
+
+    /// Likewise a data set that is in memory.
+    pub(super) async fn send_data_set(
+        &mut self,
+        context: u8,
+        data_set: &[u8],
+        peer_max_pdu_length: u32,
+    ) -> Result<(), Interruption> {
+        self.send_fragments(context, 0, data_set, peer_max_pdu_length)
+            .await
+    }
+
+    /// `control`: bit 0 of the message control header, command or data set.
+    async fn send_fragments(
+        &mut self,
+        context: u8,
+        control: u8,
+        message: &[u8],
+        peer_max_pdu_length: u32,
+    ) -> Result<(), Interruption> {
         // Fragments have an even length (PS3.8 Annex E.2).
         let room = (peer_max_pdu_length.saturating_sub(PDV_HEADER) & !1).max(2);
         let room = usize::try_from(room).unwrap_or(usize::MAX);
-        let mut bytes = Vec::with_capacity(command.len() + 2 * PDU_HEADER);
-        let mut fragments = command.chunks(room).peekable();
+        let mut bytes = Vec::with_capacity(message.len() + 2 * PDU_HEADER);
+        let mut fragments = message.chunks(room).peekable();
         while let Some(fragment) = fragments.next() {
             let length = u32::try_from(fragment.len()).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&[P_DATA_TF, 0]);
             bytes.extend_from_slice(&(length + 6).to_be_bytes());
             bytes.extend_from_slice(&(length + 2).to_be_bytes());
-            bytes.extend_from_slice(&[context, if fragments.peek().is_some() { 1 } else { 3 }]);
+            let last = if fragments.peek().is_some() { 0 } else { 2 };
+            bytes.extend_from_slice(&[context, control | last]);
             bytes.extend_from_slice(fragment);
         }
         self.send(&bytes).await

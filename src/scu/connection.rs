@@ -8,7 +8,7 @@ use dicom_ul::association::Error as UlError;
 use dicom_ul::association::client::{AsyncClientAssociation, ClientAssociationOptions};
 use dicom_ul::pdu::{
     AssociationRJResult, PDataValue, PDataValueType, Pdu, PresentationContextNegotiated,
-    PresentationContextResultReason,
+    PresentationContextResultReason, UserVariableItem,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -49,18 +49,32 @@ impl Connection {
         calling: &AeTitle,
         contexts: Vec<(&str, Vec<&str>)>,
     ) -> Result<Self, ScuError> {
-        let mut options = ClientAssociationOptions::new()
-            .calling_ae_title(calling.as_str().to_owned())
-            .called_ae_title(target.ae_title.as_str().to_owned())
-            .max_pdu_length(MAX_PDU_LENGTH)
-            .connection_timeout(PATIENCE)
-            .read_timeout(PATIENCE)
-            .write_timeout(PATIENCE);
-        for (abstract_syntax, transfer_syntaxes) in contexts {
-            let transfer_syntaxes = transfer_syntaxes.into_iter().map(str::to_owned).collect();
-            options =
-                options.with_presentation_context(abstract_syntax.to_owned(), transfer_syntaxes);
+        Self::associate(target, options(target, calling, contexts)).await
+    }
+
+    /// The same for one SOP class of which we are the provider: proposes the roles SCU=0, SCP=1
+    /// (PS3.7 D.3.3.4). An acceptor that does not answer to them is taken to agree, as many that
+    /// take the service are written that way; one that says no is not called upon.
+    pub(super) async fn establish_as_provider(
+        target: &Target,
+        calling: &AeTitle,
+        sop_class: &str,
+        transfer_syntaxes: Vec<&str>,
+    ) -> Result<Self, ScuError> {
+        let options = options(target, calling, vec![(sop_class, transfer_syntaxes)]);
+        let options = options.with_role_selection(sop_class.to_owned(), false, true);
+        let connection = Self::associate(target, options).await?;
+        if refuses_provider(connection.association.user_variables(), sop_class) {
+            connection.release().await;
+            return Err(ScuError::RoleRefused(target.to_string()));
         }
+        Ok(connection)
+    }
+
+    async fn associate(
+        target: &Target,
+        options: ClientAssociationOptions<'_>,
+    ) -> Result<Self, ScuError> {
         let established = timeout(
             PATIENCE * 2,
             options.establish_async(target.address.as_str()),
@@ -164,6 +178,20 @@ impl Connection {
         let length = u64::try_from(data_set.len()).unwrap_or(u64::MAX);
         self.send_data_set(context, data_set, length).await?;
         Ok(request)
+    }
+
+    /// Performs a request with a data set that is in memory.
+    ///
+    /// # Errors
+    /// After an error the association is unusable.
+    pub(super) async fn perform(
+        &mut self,
+        context: u8,
+        request: Command,
+        data_set: &[u8],
+    ) -> Result<Status, ScuError> {
+        let request = self.request(context, request, data_set).await?;
+        self.response(&request).await.map(|(status, _)| status)
     }
 
     /// Waits for the next response to `request`: its status, and its data set if it has one.
@@ -294,6 +322,36 @@ fn status_of(response: &Command) -> Result<Status, ScuError> {
     status.ok_or(ScuError::UnexpectedAnswer("no status"))
 }
 
+/// What we propose: one presentation context per entry.
+fn options<'a>(
+    target: &Target,
+    calling: &AeTitle,
+    contexts: Vec<(&str, Vec<&str>)>,
+) -> ClientAssociationOptions<'a> {
+    let mut options = ClientAssociationOptions::new()
+        .calling_ae_title(calling.as_str().to_owned())
+        .called_ae_title(target.ae_title.as_str().to_owned())
+        .max_pdu_length(MAX_PDU_LENGTH)
+        .connection_timeout(PATIENCE)
+        .read_timeout(PATIENCE)
+        .write_timeout(PATIENCE);
+    for (abstract_syntax, transfer_syntaxes) in contexts {
+        let transfer_syntaxes = transfer_syntaxes.into_iter().map(str::to_owned).collect();
+        options = options.with_presentation_context(abstract_syntax.to_owned(), transfer_syntaxes);
+    }
+    options
+}
+
+/// Whether the answer to our role selection says that we are not the provider.
+fn refuses_provider(answers: &[UserVariableItem], sop_class: &str) -> bool {
+    answers.iter().any(|item| match item {
+        UserVariableItem::ScuScpRoleSelectionSubItem(uid, roles) => {
+            uid.trim_end_matches(['\0', ' ']) == sop_class && !roles.scp
+        }
+        _ => false,
+    })
+}
+
 /// Bytes of a message per PDU: what the peer takes, within reason, and even (PS3.8 Annex E.2).
 fn fragment_length(peer_max_pdu_length: u32) -> usize {
     let pdu = usize::try_from(peer_max_pdu_length.min(LARGEST_SENT_PDU)).unwrap_or(0);
@@ -359,7 +417,10 @@ fn refused(target: &Target, error: UlError) -> ScuError {
 
 #[cfg(test)]
 mod tests {
+    use dicom_ul::pdu::RequestorRoles;
+
     use super::*;
+    use crate::dicom::STORAGE_COMMITMENT;
 
     #[test]
     fn fragments_are_even_and_fit_the_peers_maximum() {
@@ -371,6 +432,23 @@ mod tests {
             (0, 2),
         ] {
             assert_eq!(fragment_length(peer), length);
+        }
+    }
+
+    #[test]
+    fn only_an_explicit_no_keeps_us_from_being_the_provider() {
+        let answer = |uid: &str, scp| {
+            let roles = RequestorRoles { scu: false, scp };
+            UserVariableItem::ScuScpRoleSelectionSubItem(uid.to_owned(), roles)
+        };
+        assert!(!refuses_provider(&[], STORAGE_COMMITMENT));
+        for (item, refused) in [
+            (answer(STORAGE_COMMITMENT, true), false),
+            (answer(STORAGE_COMMITMENT, false), true),
+            (answer("1.2.840.10008.1.20.1\0", false), true),
+            (answer(VERIFICATION, false), false),
+        ] {
+            assert_eq!(refuses_provider(&[item], STORAGE_COMMITMENT), refused);
         }
     }
 

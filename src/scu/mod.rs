@@ -1,5 +1,5 @@
-//! Service class user: C-ECHO and C-STORE for the command line, and C-FIND to ask a PACS how many
-//! instances of a study it has.
+//! Requesting associations: C-ECHO and C-STORE for the command line, C-FIND to ask a PACS how many
+//! instances of a study it has, N-EVENT-REPORT to report commitments.
 //!
 //! C-ECHO checks a connection, C-STORE sends files as they are. Nothing is converted: a file goes
 //! out in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
@@ -8,6 +8,7 @@
 //! limit".
 
 mod connection;
+mod event;
 mod find;
 mod peers;
 mod send;
@@ -16,6 +17,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use self::event::{EventReport, report_event};
 pub use self::find::{Found, find_instances, find_study};
 pub use self::peers::Peers;
 pub use self::send::{SendError, Sent, Summary, send};
@@ -95,6 +97,9 @@ pub enum ScuError {
         /// The peer's reason in the standard's words.
         reason: String,
     },
+    /// The peer wants to be the provider of a service itself.
+    #[error("{0} does not let us be the provider of the service")]
+    RoleRefused(String),
     /// The peer accepted the association but none of the presentation contexts.
     #[error("{0} accepts none of the proposed SOP classes and transfer syntaxes")]
     NothingAccepted(String),

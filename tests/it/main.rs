@@ -9,6 +9,9 @@
 mod corpus;
 mod support;
 
+mod a_commitment_is_reported_to_an_absent_sender;
+mod a_commitment_is_reported_where_it_was_asked;
+mod a_commitment_survives_a_kill;
 mod a_conflicting_topology_is_told;
 mod a_decoder_that_dies_costs_one_instance;
 mod a_finding_comes_with_a_picture;
@@ -31,6 +34,8 @@ mod an_undecodable_image_fails_with_a_code;
 mod an_unroutable_message_is_kept;
 mod associations_are_admitted_by_rule;
 mod bad_configurations_are_refused;
+mod commitment_requests_are_answered_by_rule;
+mod committed_instances_stay_as_long_as_promised;
 mod demo_check_and_infer_work_offline;
 mod disconnect_in_the_middle_of_a_data_set;
 mod drift_shows_in_the_metrics;
