@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod complete;
 pub mod decode;
 mod demo;
 mod evaluate;
@@ -65,6 +66,8 @@ enum Command {
     Send(scu::SendArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
+    /// Tell the running gateway that a study is complete.
+    Complete(complete::CompleteArgs),
     /// What the running gateway owes the broker.
     Outbox(ask::ListArgs),
     /// What the running gateway has set aside.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
         Command::Study(args) => ask::study(&args),
+        Command::Complete(args) => complete::run(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
         Command::Models(args) => models::run(&args),

@@ -6,6 +6,7 @@
 //! otherwise the reporter opens one of its own. Who judges and reports is `reporter`.
 
 pub mod desk;
+pub mod lists;
 pub mod report;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
