@@ -64,6 +64,8 @@ enum Command {
     Echo(scu::EchoArgs),
     /// C-STORE: send files.
     Send(scu::SendArgs),
+    /// C-FIND: how many instances of a study does a PACS have?
+    Find(scu::FindArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
     /// Tell the running gateway that a study is complete.
@@ -120,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::InferenceWorker(args) => crate::inference::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
+        Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
         Command::Complete(args) => complete::run(&args),
         Command::Outbox(args) => ask::outbox(&args),

@@ -53,9 +53,7 @@ impl Connection {
             }
             Err(Refused::Interrupted(interruption)) => {
                 self.report_no_association(&interruption, shared);
-                // A peer that said nothing in time is told nothing either (AA-2, PS3.8 Table 9-9).
-                let silent = matches!(interruption, Interruption::TimedOut(_));
-                !silent && say_goodbye(&mut stream, &interruption).await
+                abort(&mut stream, interruption.abort_without_association()).await
             }
             Err(Refused::Rejected(rejection, titles)) => {
                 self.report_rejection(rejection, titles.as_ref(), shared);
@@ -168,7 +166,15 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
     if let Interruption::Released = interruption {
         return stream.send_release_response().await.is_ok();
     }
-    match interruption.abort() {
+    abort(stream, interruption.abort()).await
+}
+
+/// Sends the A-ABORT we owe, if any; false when nobody is there to hear it.
+async fn abort<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut PduStream<S>,
+    owed: Option<(u8, u8)>,
+) -> bool {
+    match owed {
         Some((source, reason)) => stream.send_abort(source, reason).await.is_ok(),
         None => false,
     }

@@ -16,6 +16,7 @@ mod commitment;
 pub mod config;
 mod connection;
 mod interruption;
+mod items;
 mod negotiation;
 mod pdu_stream;
 mod procedure;
@@ -23,13 +24,15 @@ mod quick_ack;
 mod rejection;
 mod storage;
 mod timed_stream;
+mod user_information;
 mod writer;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -37,7 +40,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::config::{Config, ConfigError, PrivateSopClasses};
+pub use self::config::{Config, ConfigError, PrivateSopClasses, UserIdentity};
 
 use self::admission::Admission;
 use self::connection::Connection;
@@ -88,6 +91,46 @@ struct Shared {
     services: Services,
     admission: Arc<Admission>,
     draining: CancellationToken,
+}
+
+/// Serves connections, wherever they come from.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// After each stored instance its study goes into `wake`; a full channel loses the hint, not the
+    /// study. Once `draining`, new associations are rejected as transient (2/3/1) so that their
+    /// senders try again; the ones that are open finish the message in hand and end.
+    pub fn new(
+        config: Config,
+        spool: Arc<Spool>,
+        metrics: Arc<Metrics>,
+        wake: mpsc::Sender<StudyInstanceUid>,
+        services: Services,
+        draining: CancellationToken,
+    ) -> Self {
+        let admission = Admission::new(&config);
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                spool,
+                metrics,
+                wake,
+                services,
+                admission,
+                draining,
+            }),
+        }
+    }
+
+    /// Serves one connection from its first byte to its last. One too many is dropped.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, peer: IpAddr, stream: S) {
+        if let Some(connection) = Connection::admit(peer, &self.shared) {
+            connection.serve(stream, &self.shared).await;
+        }
+    }
 }
 
 impl Listener {
@@ -148,16 +191,9 @@ impl Listener {
             wake,
             services,
         } = self;
-        let admission = Admission::new(&config);
-        let shared = Arc::new(Shared {
-            config,
-            spool,
-            metrics,
-            wake,
-            services,
-            admission: Arc::clone(&admission),
-            draining: draining.clone(),
-        });
+        let Server { shared } =
+            Server::new(config, spool, metrics, wake, services, draining.clone());
+        let admission = Arc::clone(&shared.admission);
         info!(address = %local_addr, ae_title = %shared.config.ae_title, "DICOM listener is ready");
         let drained = async {
             draining.cancelled().await;

@@ -35,6 +35,7 @@ mod disconnect_in_the_middle_of_a_data_set;
 mod drift_shows_in_the_metrics;
 mod echo_from_dcmtk_and_pynetdicom;
 mod evaluate_tells_what_sklearn_tells;
+mod every_event_in_every_state;
 mod every_frame_of_an_instance_is_looked_at;
 mod expected_series;
 mod findings_equal_the_golden_ones;

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod golden;
 pub mod models;
 pub mod options;
+pub mod pdus;
 pub mod peers;
 pub mod rabbit;
 pub mod raw_peer;

@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 use super::datasets::{EXPLICIT, Instance};
+use super::pdus::{item, pdu, pdv};
 
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -218,14 +219,11 @@ impl RawPeer {
     }
 
     fn write_pdv(&mut self, context: u8, flags: u8, bytes: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(bytes.len() + 2).unwrap();
-        let mut body = length.to_be_bytes().to_vec();
-        body.extend([context, flags]);
-        body.extend(bytes);
-        self.write(&pdu(0x04, &body))
+        self.write(&pdu(0x04, &pdv(context, flags, bytes)))
     }
 
-    fn read_pdu(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    /// Type and contents of the next PDU; an error when the connection is closed instead.
+    pub fn read_pdu(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 6];
         self.stream.read_exact(&mut head)?;
         let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]);
@@ -234,20 +232,6 @@ impl RawPeer {
         self.stream.read_exact(&mut body)?;
         Ok((head[0], body))
     }
-}
-
-fn pdu(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind, 0];
-    out.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
-    out.extend(body);
-    out
-}
-
-fn item(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind, 0];
-    out.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
-    out.extend(body);
-    out
 }
 
 fn padded(uid: &str) -> Vec<u8> {
