@@ -95,7 +95,7 @@ impl App {
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
-        let (_release, releases) = mpsc::channel(WAKE_UPS);
+        let (release, releases) = mpsc::channel(WAKE_UPS);
         let (orders, ordered) = mpsc::channel(ORDERS);
         let sources = sources(&config, &commitments, &procedures)?;
         let listener = scp::Listener::bind(
@@ -107,6 +107,7 @@ impl App {
                 commitments: config.commitment.enabled.then_some(commitments),
                 procedures,
                 desk,
+                deliveries: Arc::new(scp::Deliveries::new(release)),
             },
         )
         .await

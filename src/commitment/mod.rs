@@ -6,7 +6,7 @@
 //! otherwise the reporter opens one of its own. Who judges and reports is `reporter`.
 
 pub mod desk;
-pub mod lists;
+pub mod naming;
 pub mod report;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};

@@ -14,7 +14,7 @@ use tokio::task::spawn_blocking;
 use super::Pipeline;
 use super::examine::known;
 use crate::clock::Timestamp;
-use crate::commitment::lists::List;
+use crate::commitment::naming::Named;
 use crate::dicom::AeTitle;
 use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::dicom::uid::StudyInstanceUid;
@@ -22,7 +22,7 @@ use crate::durable::database::DatabaseError;
 use crate::ledger::Whereabouts;
 use crate::model::selection::Instance;
 use crate::procedure::{State, Step};
-use crate::scu::Target;
+use crate::scu::{Target, find_instances};
 use crate::spool::{Entry, Spool};
 use crate::study::evidence::{Evidence, Kind};
 use crate::study::expected::{self, Protocol, Series};
@@ -88,20 +88,10 @@ impl Pacs {
         match asked.await {
             Ok(Some(Ok(Some(count)))) => Counted::Instances(count),
             Ok(Some(Ok(None)) | None) => Counted::NoAnswer,
-            Ok(Some(Err(error))) => failed(error),
+            Ok(Some(Err(error))) => failed(error.to_string()),
             Err(_) => failed("it did not answer in time".to_owned()),
         }
     }
-}
-
-/// `None`: the PACS does not know the study, or does not count.
-async fn find_instances(
-    _target: &Target,
-    _calling: &AeTitle,
-    _study: &StudyInstanceUid,
-    _deadline: Duration,
-) -> Result<Option<u32>, String> {
-    Ok(None)
 }
 
 /// Looks at a study for the assembler.
@@ -165,7 +155,7 @@ async fn lists(
     let requests = match config.counts(Kind::StorageCommitment) {
         true => {
             let instances = here.iter().map(|uid| (*uid).to_owned()).collect();
-            sources.commitments.listing(instances).await?
+            sources.commitments.naming(instances).await?
         }
         false => Vec::new(),
     };
@@ -215,7 +205,7 @@ fn of_steps(steps: &[Step], here: &HashSet<&str>, elsewhere: &HashSet<String>) -
 
 /// All requests that list an instance of the study together: modalities commit series by series.
 fn of_requests(
-    requests: &[List],
+    requests: &[Named],
     here: &HashSet<&str>,
     elsewhere: &HashSet<String>,
 ) -> Option<Evidence> {

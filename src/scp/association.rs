@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::{Context, Titles};
 use super::pdu_stream::{PduStream, Pdv};
@@ -44,6 +45,7 @@ pub(super) struct Association<'a, S> {
     /// Receive block kept between instances.
     pub(super) block: Option<Vec<u8>>,
     pub(super) tally: Tally,
+    pub(super) delivery: Delivery,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {

@@ -11,6 +11,7 @@ use super::Shared;
 use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
@@ -89,9 +90,15 @@ impl Connection {
             peer_max_pdu_length: agreement.peer_max_pdu_length,
             block: None,
             tally: Tally::default(),
+            delivery: Delivery::begin(&shared.services.deliveries),
         };
         let interruption = association.serve().await;
-        let tally = association.tally;
+        let Association {
+            tally, delivery, ..
+        } = association;
+        if let Interruption::Released = interruption {
+            delivery.released();
+        }
         let listening = say_goodbye(stream, &interruption).await;
         // The place is free now: waiting for the peer to close costs a connection only.
         drop((active, slot));

@@ -1,4 +1,4 @@
-//! What requests list, for whoever wants to know what there should be.
+//! Which requests name an instance, for whoever wants to know what there should be.
 
 use rusqlite::{Connection, params};
 
@@ -7,7 +7,7 @@ use crate::durable::database::DatabaseError;
 
 /// A request as a list of instances.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct List {
+pub struct Named {
     /// Who sent it.
     pub calling_ae: String,
     /// SOP Instance UIDs, in its order.
@@ -17,14 +17,14 @@ pub struct List {
 impl Store {
     /// The requests that list at least one of these SOP Instance UIDs, oldest first. A request whose
     /// Transaction UID was in use for another one is none: it is going to be refused.
-    pub async fn listing(&self, instances: Vec<String>) -> Result<Vec<List>, DatabaseError> {
+    pub async fn naming(&self, instances: Vec<String>) -> Result<Vec<Named>, DatabaseError> {
         self.database
-            .query(move |connection| listing(connection, &instances))
+            .query(move |connection| naming(connection, &instances))
             .await
     }
 }
 
-fn listing(connection: &Connection, instances: &[String]) -> rusqlite::Result<Vec<List>> {
+fn naming(connection: &Connection, instances: &[String]) -> rusqlite::Result<Vec<Named>> {
     // Where nobody commits, this is all it costs.
     let any: bool = connection
         .prepare_cached("SELECT EXISTS (SELECT 1 FROM commitment_reference)")?
@@ -51,7 +51,7 @@ fn listing(connection: &Connection, instances: &[String]) -> rusqlite::Result<Ve
         .into_iter()
         .map(|(id, calling_ae)| {
             let instances = query.query_map([id], |row| row.get(0))?;
-            Ok(List {
+            Ok(Named {
                 calling_ae,
                 instances: instances.collect::<rusqlite::Result<_>>()?,
             })
@@ -77,7 +77,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state.db");
         let store = Store::new(Database::open(&path, Store::schema(), &[]).unwrap());
-        let nothing = store.listing(vec!["1.1".into()]).await.unwrap();
+        let nothing = store.naming(vec!["1.1".into()]).await.unwrap();
         assert_eq!(nothing, []);
         for (transaction, instances) in [
             ("1.9", ["1.1", "1.2"]),
@@ -101,10 +101,10 @@ mod tests {
             store.record(request, Timestamp(1)).await.unwrap();
         }
         let all = vec!["1.2".into(), "1.1".into(), "1.6".into()];
-        let list = List {
+        let named = Named {
             calling_ae: "CT2".into(),
             instances: vec!["1.1".into(), "1.2".into()],
         };
-        assert_eq!(store.listing(all).await.unwrap(), [list]);
+        assert_eq!(store.naming(all).await.unwrap(), [named]);
     }
 }
