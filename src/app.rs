@@ -26,15 +26,18 @@ use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Beside, Pipeline};
+use crate::pipeline::{Beside, Inbox, Pacs, Pipeline, Sources};
 use crate::registry::{Loader, Model, Registry};
 use crate::reporter::Reporter;
 use crate::spool::{Recovered, Spool};
+use crate::study::Order;
 use crate::telemetry::Metrics;
 use crate::{broker, commitment, procedure, scp, state};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
 const WAKE_UPS: usize = 1024;
+/// Orders that may wait for the pipeline.
+const ORDERS: usize = 16;
 
 /// How long reports on their way may take to be answered at the end; the next start tries again.
 const REPORTING: Duration = Duration::from_secs(2);
@@ -48,7 +51,8 @@ pub struct App {
     publisher: Publisher,
     reporter: Arc<Reporter>,
     housekeeper: Housekeeper,
-    wake_ups: mpsc::Receiver<crate::dicom::uid::StudyInstanceUid>,
+    inbox: Inbox,
+    orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
     ports: Ports,
 }
@@ -96,6 +100,9 @@ impl App {
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
+        let (release, releases) = mpsc::channel(WAKE_UPS);
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let sources = sources(&config, &commitments, &procedures)?;
         let listener = scp::Listener::bind(
             config.dicom.clone(),
             Arc::new(spool.clone()),
@@ -105,6 +112,7 @@ impl App {
                 commitments: config.commitment.enabled.then_some(commitments.clone()),
                 procedures: procedures.clone(),
                 desk: Arc::clone(&desk),
+                deliveries: Arc::new(scp::Deliveries::new(release)),
             },
         )
         .await
@@ -123,6 +131,7 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
+            sources,
             registry: Arc::clone(&registry),
             beside: Beside::default(),
             sites: config.models.sites.clone(),
@@ -172,7 +181,8 @@ impl App {
                 procedures,
                 metrics,
             },
-            wake_ups,
+            inbox: Inbox::new(wake_ups, releases, ordered),
+            orders,
             broker_state,
             ports,
             config,
@@ -228,7 +238,7 @@ impl App {
         let [refuse, finish, flush, quiet] = [(); 4].map(|()| stop.child_token());
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
         let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
-        let pipeline_run = self.pipeline.run(self.wake_ups, finish.clone());
+        let pipeline_run = self.pipeline.run(self.inbox, finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
             pipeline_run.await;
             Ok::<(), String>(())
@@ -301,11 +311,28 @@ impl App {
             provider: self.config.inference.provider.as_str(),
             admin_token_file: self.config.http.admin_token_file.clone(),
             monitor: Arc::clone(&self.pipeline.monitor),
+            orders: self.orders.clone(),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,
         }
     }
+}
+
+/// What says how many instances a study should have.
+fn sources(
+    config: &Config,
+    commitments: &commitment::Store,
+    procedures: &procedure::Store,
+) -> Result<Sources> {
+    let pacs = config.study.pacs.target(&config.dicom.ae_title);
+    let pacs = pacs.map_err(|reason| anyhow::anyhow!("study.pacs.{reason}"))?;
+    let timeout = config.study.pacs.timeout.get();
+    Ok(Sources {
+        commitments: commitments.clone(),
+        procedures: procedures.clone(),
+        pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
+    })
 }
 
 /// Starts the decoding processes.

@@ -2,6 +2,7 @@
 //! asks [`admin`] first.
 
 mod admin;
+mod complete;
 mod models;
 
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
@@ -32,6 +33,7 @@ use crate::outbox::Outbox;
 use crate::procedure;
 use crate::registry::Registry;
 use crate::spool::Spool;
+use crate::study::Order;
 use crate::telemetry::Metrics;
 
 /// Rows of a list at most.
@@ -112,6 +114,8 @@ pub struct Api {
     pub admin_token_file: PathBuf,
     /// What models say, and whether it drifts.
     pub monitor: Arc<Monitor>,
+    /// What people say to the pipeline.
+    pub orders: mpsc::Sender<Order>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.
@@ -152,6 +156,7 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/studies", get(studies))
         .route("/api/v1/studies/{uid}", get(study))
+        .route("/api/v1/studies/{uid}/complete", post(complete::complete))
         .route("/api/v1/outbox", get(outbox))
         .route("/api/v1/commitments", get(commitments))
         .route("/api/v1/quarantine", get(quarantine))

@@ -1,5 +1,6 @@
 //! `study`, `outbox`, `commitment`, `quarantine`: questions to the running gateway, over its HTTP API.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -20,6 +21,23 @@ pub(super) struct Gateway {
         env = "PACS_GATEWAY_URL"
     )]
     url: String,
+}
+
+/// Who may change something.
+#[derive(Args)]
+pub(super) struct TokenArgs {
+    /// File with the token of `http.admin_token_file`.
+    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
+    token_file: PathBuf,
+}
+
+impl TokenArgs {
+    /// The token.
+    pub(super) fn read(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("reading {}", self.token_file.display()))?;
+        Ok(text.trim().to_owned())
+    }
 }
 
 /// Arguments of `study`.

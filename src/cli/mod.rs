@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod complete;
 pub mod decode;
 mod demo;
 mod evaluate;
@@ -67,6 +68,8 @@ enum Command {
     Find(scu::FindArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
+    /// Tell the running gateway that a study is complete.
+    Complete(complete::CompleteArgs),
     /// What the running gateway owes the broker.
     Outbox(ask::ListArgs),
     /// Storage Commitment requests.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Send(args) => scu::send(&args),
         Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
+        Command::Complete(args) => complete::run(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Commitment(args) => ask::commitment(&args),
         Command::Quarantine(args) => ask::quarantine(&args),

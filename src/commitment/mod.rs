@@ -8,6 +8,7 @@
 pub mod desk;
 mod judge;
 mod listing;
+pub mod naming;
 pub mod report;
 
 pub use judge::judge;

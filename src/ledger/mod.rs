@@ -6,6 +6,7 @@
 //! transaction as the messages they led to, which makes "finished" and "owed" one fact.
 
 mod report;
+mod whereabouts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
 pub use report::{InstanceReport, RevisionReport, StudyReport, StudySummary};
+pub use whereabouts::Whereabouts;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS instance (
@@ -98,6 +100,8 @@ pub struct Revision {
     pub digest: String,
     /// How it was found to be complete.
     pub method: String,
+    /// What was known of how complete it is, as JSON.
+    pub evidence: serde_json::Value,
     /// Arrival of its first instance.
     pub first_received: Timestamp,
     /// Arrival of its last instance.
@@ -571,8 +575,8 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     }
     connection.execute(
         "INSERT OR REPLACE INTO revision (study, revision, digest, method, first_received,
-            last_received, complete_at, finished_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            last_received, complete_at, finished_at, evidence)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             study,
             revision.number,
@@ -582,6 +586,7 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
             revision.last_received.0,
             revision.complete_at.0,
             revision.finished_at.0,
+            revision.evidence.to_string(),
         ],
     )?;
     let mut update = connection.prepare_cached(

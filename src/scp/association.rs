@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
 use super::commitment::Reports;
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::{Context, Titles};
 use super::pdu_stream::{PduStream, Pdv};
@@ -47,6 +48,7 @@ pub(super) struct Association<'a, S> {
     /// Storage Commitment reports that this association may carry.
     pub(super) reports: Reports,
     pub(super) tally: Tally,
+    pub(super) delivery: Delivery,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {

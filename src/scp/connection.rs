@@ -12,6 +12,7 @@ use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
 use super::commitment::Reports;
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
@@ -91,9 +92,15 @@ impl Connection {
             block: None,
             reports: Reports::default(),
             tally: Tally::default(),
+            delivery: Delivery::begin(&shared.services.deliveries),
         };
         let interruption = association.serve().await;
-        let tally = association.tally;
+        let Association {
+            tally, delivery, ..
+        } = association;
+        if let Interruption::Released = interruption {
+            delivery.released();
+        }
         let listening = say_goodbye(stream, &interruption).await;
         // The place is free now: waiting for the peer to close costs a connection only.
         drop((active, slot));

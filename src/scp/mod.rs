@@ -15,6 +15,7 @@ mod association;
 mod commitment;
 pub mod config;
 mod connection;
+mod deliveries;
 mod interruption;
 mod items;
 mod negotiation;
@@ -41,6 +42,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 pub use self::config::{Config, ConfigError, PrivateSopClasses, UserIdentity};
+pub use self::deliveries::Deliveries;
 
 use self::admission::Admission;
 use self::connection::Connection;
@@ -80,6 +82,8 @@ pub struct Services {
     pub procedures: procedures::Store,
     /// Where open associations wait for reports.
     pub desk: Arc<Desk>,
+    /// Who delivers what.
+    pub deliveries: Arc<Deliveries>,
 }
 
 /// What all associations share.

@@ -382,7 +382,7 @@ mod tests {
                 ..Config::default()
             };
             let request = request(&[(1, PRIVATE, &[EXPLICIT])]);
-            let titles = admit(&request, &config, true).unwrap();
+            let titles = admit(&request, &config).unwrap();
             let agreement = agree(&request, &user, &titles, &config, true).unwrap();
             agreement.contexts.get(&1).map(|context| context.kind)
         };

@@ -442,7 +442,17 @@ impl Metrics {
         for result in ["ack", "nack", "returned", "connection"] {
             self.published_total.with_label_values(&[result]);
         }
-        for method in ["quiet-period", "max-age"] {
+        for method in [
+            "quiet-period",
+            "max-age",
+            "mpps",
+            "storage-commitment",
+            "pacs-count",
+            "expected-series",
+            "association-release",
+            "forced",
+            "patience",
+        ] {
             self.studies_completed_total.with_label_values(&[method]);
         }
         let version = env!("CARGO_PKG_VERSION");
