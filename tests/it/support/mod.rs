@@ -2,6 +2,7 @@
 
 pub mod contract;
 pub mod datasets;
+pub mod disk;
 pub mod files;
 pub mod gateway;
 pub mod golden;
