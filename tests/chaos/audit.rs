@@ -257,6 +257,8 @@ fn check_messages(
         ));
     }
     let received = received(study, report);
+    let kept = received.len() - study.required.len();
+    world.tally.add("silent-kept", kept as u64);
     for message in current {
         check_current(complaints, world, message, &received);
     }

@@ -82,19 +82,19 @@ fn no_fault_costs_an_acknowledged_instance() {
 fn campaign(seeds: &[u64], broker: &Arc<Mutex<Broker>>, tally: &Arc<Tally>) -> Result<(), String> {
     let models = models();
     let began = Instant::now();
-    let mut place: Option<(Arc<World>, Bus)> = None;
+    let bus = Bus::new(&broker.lock().unwrap().route);
+    let mut place: Option<Arc<World>> = None;
     for (at, seed) in seeds.iter().enumerate() {
         if at % ROUNDS_PER_SPOOL == 0 {
             drop(place.take());
             let world = World::start(broker, models.path().to_owned(), tally);
-            let bus = Bus::new(&world.route);
-            place = Some((Arc::new(world), bus));
+            place = Some(Arc::new(world));
         }
-        let Some((world, bus)) = &place else {
+        let Some(world) = &place else {
             continue;
         };
         let started = Instant::now();
-        run(world, bus, *seed);
+        run(world, &bus, *seed);
         tally.add("rounds", 1);
         let complaints = world.complaints();
         println!(

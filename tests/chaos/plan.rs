@@ -170,11 +170,15 @@ impl Round {
             1 => round.reports(&mut dice),
             _ => round.films(&mut dice),
         }
-        for _ in 0..dice.between(2, 5) {
-            let when = match dice.once_in(4) {
-                true => When::Sent(dice.millis(0, 700)),
-                false => When::Acknowledged(dice.between(0, 950), dice.millis(0, 40)),
+        let mut last = None;
+        for _ in 0..dice.between(2, 6) {
+            let when = match dice.between(0, 7) {
+                0 | 1 => When::Sent(dice.millis(0, 700)),
+                // Together with the one before.
+                2 | 3 if last.is_some() => last.unwrap_or(When::Sent(Duration::ZERO)),
+                _ => When::Acknowledged(dice.between(0, 950), dice.millis(0, 40)),
             };
+            last = Some(when);
             let fault = fault(&mut dice);
             round.faults.push((when, fault));
         }
@@ -330,21 +334,21 @@ fn fault(dice: &mut Dice) -> Fault {
     let cut = dice.pick(&[Cut::Reset, Cut::Finish, Cut::FinishForth]);
     let direction = dice.pick(&[Direction::Forth, Direction::Back]);
     match dice.between(0, 99) {
-        0..=21 => Fault::Kill(dice.millis(0, 300)),
-        22..=29 => Fault::Terminate,
-        30..=33 => Fault::TerminateAndKill(dice.millis(0, 400)),
-        34..=41 => Fault::Pause(dice.millis(50, 1200)),
-        42..=46 => Fault::KillChild(dice.next()),
-        47..=48 => Fault::BrokerStop(dice.millis(0, 500)),
-        49..=51 => Fault::BrokerKill(dice.millis(0, 500)),
-        52..=60 => {
+        0..=19 => Fault::Kill(dice.millis(0, 300)),
+        20..=27 => Fault::Terminate,
+        28..=31 => Fault::TerminateAndKill(dice.millis(0, 400)),
+        32..=39 => Fault::Pause(dice.millis(50, 1200)),
+        40..=45 => Fault::KillChild(dice.next()),
+        46..=46 => Fault::BrokerStop(dice.millis(0, 500)),
+        47..=48 => Fault::BrokerKill(dice.millis(0, 500)),
+        49..=57 => {
             let which = dice.once_in(2).then(|| dice.between(0, 7) as usize);
             Fault::Cut(Side::Senders, cut, which)
         }
-        61..=65 => Fault::Cut(Side::Broker, cut, None),
-        66..=71 => Fault::HoldAndCut(Side::Senders, direction, dice.millis(5, 400), cut),
-        72..=77 => Fault::HoldAndCut(Side::Broker, direction, dice.millis(5, 400), cut),
-        78..=82 => {
+        58..=62 => Fault::Cut(Side::Broker, cut, None),
+        63..=68 => Fault::HoldAndCut(Side::Senders, direction, dice.millis(5, 400), cut),
+        69..=74 => Fault::HoldAndCut(Side::Broker, direction, dice.millis(5, 400), cut),
+        75..=79 => {
             let travel = dice.pick(&[
                 Travel::Frozen,
                 Travel::Delayed(Duration::from_millis(40)),
@@ -352,7 +356,7 @@ fn fault(dice: &mut Dice) -> Fault {
             ]);
             Fault::Slow(Side::Senders, direction, travel, dice.millis(200, 1200))
         }
-        83..=87 => {
+        80..=84 => {
             let travel = dice.pick(&[
                 Travel::Frozen,
                 Travel::Delayed(Duration::from_millis(150)),
@@ -360,8 +364,8 @@ fn fault(dice: &mut Dice) -> Fault {
             ]);
             Fault::Slow(Side::Broker, direction, travel, dice.millis(200, 2500))
         }
-        88..=89 => Fault::Refuse(Side::Senders, dice.millis(100, 600)),
-        90..=91 => Fault::Refuse(Side::Broker, dice.millis(100, 1500)),
-        _ => Fault::FillDisk(dice.between(0, 200) * 1024, dice.millis(100, 1200)),
+        85..=86 => Fault::Refuse(Side::Senders, dice.millis(100, 600)),
+        87..=88 => Fault::Refuse(Side::Broker, dice.millis(100, 1500)),
+        _ => Fault::FillDisk(dice.between(0, 200) * 1024, dice.millis(200, 2000)),
     }
 }

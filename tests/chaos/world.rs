@@ -25,7 +25,9 @@ const DISK: u32 = 64;
 /// The broker, which several worlds share one after the other.
 pub struct Broker {
     /// The node.
-    pub node: Node,
+    node: Node,
+    /// The names that all gateways of the campaign use, one after the other.
+    pub route: Route,
     /// It has been stopped in an orderly way since the queue was declared: a power cut a moment after
     /// the declaration costs RabbitMQ the queue's leader.
     settled: bool,
@@ -34,8 +36,10 @@ pub struct Broker {
 impl Broker {
     /// A node; `None` when RabbitMQ is not installed.
     pub fn install() -> Option<Self> {
+        let node = Node::install()?;
         Some(Self {
-            node: Node::install()?,
+            route: node.route(),
+            node,
             settled: false,
         })
     }
@@ -47,8 +51,6 @@ pub struct World {
     pub gateway: Mutex<Gateway>,
     /// Where it publishes.
     pub broker: Arc<Mutex<Broker>>,
-    /// Names on the broker, without the proxy.
-    pub route: Route,
     /// What senders connect to.
     pub senders: Proxy,
     /// What the gateway connects to.
@@ -80,15 +82,14 @@ impl World {
         let (senders, to_broker) = (Proxy::new(), Proxy::new());
         let route = {
             let mut broker = broker.lock().unwrap();
-            broker.settled = false;
             broker.node.start();
             to_broker.lead_to(broker.node.port());
-            broker.node.route()
+            broker.route.clone()
         };
         let disk = SmallDisk::mount(DISK);
         let through_proxy = Route {
             url: format!("amqp://guest:guest@127.0.0.1:{}/%2f", to_broker.port),
-            ..route.clone()
+            ..route
         };
         let mut options = Options::amqp(&through_proxy)
             .set("models.dir", models)
@@ -118,7 +119,6 @@ impl World {
             spool: folder.join("spool"),
             gateway: Mutex::new(gateway),
             broker: Arc::clone(broker),
-            route,
             senders,
             to_broker,
             disk,
