@@ -319,9 +319,15 @@ fn sender(
         study,
         instances,
         starts_after: dice.millis(0, 300),
-        break_after: dice.once_in(3).then(|| {
+        break_after: dice.once_in(2).then(|| {
             let after = dice.between(1, count) as usize;
-            (after, dice.millis(100, 900))
+            // Half of them as long as the quiet period of the campaign, which is the hardest time to
+            // come back: the study is just being taken up.
+            let pause = match dice.once_in(2) {
+                true => dice.millis(190, 260),
+                false => dice.millis(100, 900),
+            };
+            (after, pause)
         }),
         patience: dice.millis(400, 4000),
         begins_anew: dice.once_in(2),
