@@ -3,6 +3,7 @@
 pub mod commitment;
 pub mod contract;
 pub mod datasets;
+pub mod disk;
 pub mod files;
 pub mod gateway;
 pub mod golden;

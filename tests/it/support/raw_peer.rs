@@ -50,6 +50,15 @@ impl RawPeer {
         calling: &str,
         instances: &[&Instance],
     ) -> io::Result<(Self, Answer)> {
+        Self::connect(port)?.ask(calling, instances)
+    }
+
+    /// [`RawPeer::request`] on a connection that has said nothing yet.
+    pub fn ask(
+        mut self,
+        calling: &str,
+        instances: &[&Instance],
+    ) -> io::Result<(Self, Answer)> {
         let mut contexts = vec![(VERIFICATION.to_owned(), EXPLICIT.to_owned())];
         for instance in instances {
             let context = (instance.sop_class.clone(), instance.transfer_syntax.clone());
@@ -57,16 +66,15 @@ impl RawPeer {
                 contexts.push(context);
             }
         }
-        let mut peer = Self::connect(port)?;
-        peer.contexts = contexts;
-        let request = peer.association_request(calling);
-        peer.write(&request)?;
-        let answer = match peer.read_pdu() {
+        self.contexts = contexts;
+        let request = self.association_request(calling);
+        self.write(&request)?;
+        let answer = match self.read_pdu() {
             Ok((0x02, _)) => Answer::Accepted,
             Ok((0x03, body)) => Answer::Rejected(body[1], body[2], body[3]),
             _ => Answer::Gone,
         };
-        Ok((peer, answer))
+        Ok((self, answer))
     }
 
     /// [`RawPeer::request`] where an association is expected.
@@ -146,11 +154,29 @@ impl RawPeer {
         Err(io::Error::other("a response without status"))
     }
 
+    /// [`RawPeer::store`] where the connection may break.
+    pub fn try_store(&mut self, instance: &Instance) -> io::Result<u16> {
+        self.begin_store(instance)?;
+        self.continue_store(instance, &instance.data_set, true)?;
+        self.status()
+    }
+
     /// A-RELEASE-RQ, and waits for the answer.
     #[track_caller]
-    pub fn release(mut self) {
-        self.write(&[0x05, 0, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
-        assert_eq!(self.read_pdu().unwrap().0, 0x06);
+    pub fn release(self) {
+        assert_eq!(self.try_release().unwrap(), 0x06);
+    }
+
+    /// [`RawPeer::release`] where the connection may break; gives the type of the answer.
+    pub fn try_release(mut self) -> io::Result<u8> {
+        self.write(&[0x05, 0, 0, 0, 0, 4, 0, 0, 0, 0])?;
+        self.next_pdu()
+    }
+
+    /// How long it waits for the gateway from now on, in either direction.
+    pub fn patience(&self, longest: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(longest))?;
+        self.stream.set_write_timeout(Some(longest))
     }
 
     /// Goes away without a word.
