@@ -29,6 +29,7 @@ use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
+use crate::procedure;
 use crate::registry::Registry;
 use crate::spool::Spool;
 use crate::study::Order;
@@ -98,6 +99,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// What is owed.
     pub outbox: Outbox,
+    /// What modalities say they did.
+    pub procedures: procedure::Store,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Models being served.
@@ -208,10 +211,12 @@ async fn study(State(api): State<Api>, Path(uid): Path<String>) -> Result<Respon
     let Some(report) = api.ledger.study(uid.clone()).await? else {
         return Ok(missing("the ledger knows no such study"));
     };
-    let messages = api.outbox.of_study(uid).await?;
+    let messages = api.outbox.of_study(uid.clone()).await?;
+    let procedure_steps = api.procedures.of_study(uid).await?;
     let mut body = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = body.as_object_mut() {
         fields.insert("messages".to_owned(), json!(messages));
+        fields.insert("procedure_steps".to_owned(), json!(procedure_steps));
     }
     Ok(Json(body).into_response())
 }

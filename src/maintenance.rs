@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
+use crate::procedure;
 use crate::spool::{EntryId, Spool};
 use crate::telemetry::Metrics;
 use crate::units::HumanDuration;
@@ -53,6 +54,8 @@ pub struct Housekeeper {
     pub config: Config,
     /// What is owed.
     pub outbox: Outbox,
+    /// What modalities say they did.
+    pub procedures: procedure::Store,
     /// Gauges.
     pub metrics: Arc<Metrics>,
 }
@@ -83,6 +86,7 @@ impl Housekeeper {
             let now = Timestamp::now();
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
             self.ledger.expire(before).await?;
+            self.procedures.expire(before, now).await?;
             self.expire_artefacts().await;
         }
         Ok(())

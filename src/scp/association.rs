@@ -159,6 +159,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         status: Status,
         comment: Option<&'static str>,
     ) -> Result<(), Interruption> {
+        self.respond_with(id, request, status, comment, None).await
+    }
+
+    /// [`Association::respond`] with an Error ID (0000,0903).
+    pub(super) async fn respond_with(
+        &mut self,
+        id: u8,
+        request: &Command,
+        status: Status,
+        comment: Option<&'static str>,
+        error_id: Option<u16>,
+    ) -> Result<(), Interruption> {
         let valid = |uid: &Option<String>| uid.clone().filter(|uid| Uid::parse(uid).is_ok());
         let response = Command {
             responded_to: request.message_id,
@@ -166,6 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             affected_sop_instance: valid(&request.affected_sop_instance),
             status: Some(status),
             error_comment: comment.map(str::to_owned),
+            error_id,
             ..Command::new(request.field.response())
         };
         let command = match request.field {

@@ -16,7 +16,7 @@ use super::interruption::Interruption;
 use super::rejection::Rejection;
 use super::user_information::UserInformation;
 use crate::dicom::sop_class::{self, Kind};
-use crate::dicom::transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN;
+use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::{APPLICATION_CONTEXT_NAME, AeTitle, SopClassUid, TransferSyntax};
 
 /// Who talks to whom.
@@ -146,9 +146,15 @@ fn decide(
     if !accepted {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     }
+    // Messages that are understood, and not kept as they are, need no other encodings.
+    let understood = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
+    let usable = |uid: &str| {
+        !understood || matches!(uid, IMPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_VR_LITTLE_ENDIAN)
+    };
     let transfer_syntax = proposed
         .transfer_syntaxes
         .iter()
+        .filter(|uid| usable(trim(uid)))
         .find_map(|uid| TransferSyntax::lookup(trim(uid)))
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok(Context {
@@ -221,6 +227,23 @@ mod tests {
             reasons(&agreement)[2],
             PresentationContextResultReason::TransferSyntaxesNotSupported
         );
+    }
+
+    #[test]
+    fn messages_that_are_understood_are_little_endian_and_uncompressed() {
+        const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+        const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+        for service in ["1.2.840.10008.3.1.2.3.3", "1.2.840.10008.1.20.1"] {
+            let agreement = agreed(
+                request(&[
+                    (1, service, &[DEFLATED, BIG_ENDIAN, JPEG, EXPLICIT]),
+                    (3, service, &[DEFLATED, BIG_ENDIAN, JPEG]),
+                ]),
+                &Config::default(),
+            );
+            assert_eq!(agreement.contexts[&1].transfer_syntax.uid, EXPLICIT);
+            assert!(!agreement.contexts.contains_key(&3), "{service}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ pub mod gateway;
 pub mod golden;
 pub mod models;
 pub mod options;
+pub mod pacs;
 pub mod pdus;
 pub mod peers;
 pub mod rabbit;
