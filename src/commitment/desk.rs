@@ -101,7 +101,7 @@ impl Desk {
 
 impl Window {
     /// This association recorded the request and can take its report.
-    pub fn expect(&mut self, id: CommitmentId) {
+    pub fn register(&mut self, id: CommitmentId) {
         self.desk.open().insert(id, self.sender.clone());
         self.requests.push(id);
         self.desk.changed.notify_one();
@@ -174,8 +174,8 @@ mod tests {
     async fn a_report_finds_the_association_of_its_request_and_no_other() {
         let desk = Arc::new(Desk::default());
         let (mut first, mut second) = (desk.window(), desk.window());
-        first.expect(1);
-        second.expect(2);
+        first.register(1);
+        second.register(2);
         let asked = Arc::clone(&desk);
         let delivery = tokio::spawn(async move { asked.deliver(&report(2), 1, SECOND).await });
         let outgoing = second.next().await;
@@ -191,7 +191,7 @@ mod tests {
     async fn an_association_that_ends_is_noticed_at_once() {
         let desk = Arc::new(Desk::default());
         let mut window = desk.window();
-        window.expect(1);
+        window.register(1);
         desk.changed.notified().await;
         let asked = Arc::clone(&desk);
         let delivery = tokio::spawn(async move { asked.deliver(&report(1), 1, 60 * SECOND).await });
@@ -206,7 +206,7 @@ mod tests {
     async fn a_peer_that_never_answers_is_waited_for_until_the_deadline() {
         let desk = Arc::new(Desk::default());
         let mut window = desk.window();
-        window.expect(1);
+        window.register(1);
         assert_eq!(
             desk.deliver(&report(1), 1, 30 * SECOND).await,
             Delivery::Unanswered
@@ -219,8 +219,8 @@ mod tests {
     fn a_request_that_another_association_took_over_stays_with_it() {
         let desk = Arc::new(Desk::default());
         let (mut first, mut second) = (desk.window(), desk.window());
-        first.expect(1);
-        second.expect(1);
+        first.register(1);
+        second.register(1);
         drop(first);
         assert!(desk.open().contains_key(&1));
         drop(second);

@@ -1,3 +1,5 @@
+//! Requests in a real database: what is recorded, due, ended and forgotten.
+
 #![allow(clippy::unwrap_used)]
 
 use super::*;

@@ -148,7 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             .window
             .get_or_insert_with(|| services.desk.window());
         self.reports.contexts.insert(row, id);
-        window.expect(row);
+        window.register(row);
         for study in studies {
             // A full channel loses the hint, not the evidence.
             let _ = self.shared.wake.try_send(study);
