@@ -44,6 +44,10 @@ const TOO_LONG: Refusal = refusal(
     Status::RESOURCE_LIMITATION,
     "data set is longer than this node accepts",
 );
+const SHEDDING: Refusal = refusal(
+    Status::RESOURCE_LIMITATION,
+    "temporarily out of space, try later",
+);
 const UNREADABLE: Refusal = refusal(Status::PROCESSING_FAILURE, "data set cannot be read");
 const INTERNAL: Refusal = refusal(Status::PROCESSING_FAILURE, "internal error, try later");
 const DUPLICATE: Refusal = refusal(Status::DUPLICATE_INSTANCE, "the step exists already");
@@ -94,6 +98,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 return Err(OTHER_CLASS);
             }
             let sop_instance = named.map_err(|_| INVALID_INSTANCE_UID)?;
+            // Steps share the disk with the instances. An N-SET replaces what is there already.
+            if self.shared.spool.shedding().is_some() {
+                return Err(SHEDDING);
+            }
             let syntax = context.transfer_syntax.uid;
             let (beginning, data_set) = read(request, data_set, syntax, Beginning::read).await?;
             let step = Created {
@@ -229,6 +237,7 @@ mod tests {
             INVALID_INSTANCE_UID,
             NO_DATA_SET,
             TOO_LONG,
+            SHEDDING,
             UNREADABLE,
             INTERNAL,
             DUPLICATE,

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::datasets::new_uid;
-use crate::support::{Gateway, Options, RawPeer, Study, peers};
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
 
 const BEGUN: &str = "IN PROGRESS";
 
@@ -144,6 +144,56 @@ fn what_the_standard_forbids_is_refused() {
         &[("command", "n-set"), ("status", "0110")],
     );
     assert_eq!(refused, 1.0);
+}
+
+#[test]
+fn requests_that_no_library_sends_are_answered() {
+    if !peers::python_available() {
+        return;
+    }
+    let gateway = Gateway::start(&Options::new());
+    let (mpps, ct) = ("1.2.840.10008.3.1.2.3.3", "1.2.840.10008.5.1.4.1.1.2");
+    let whole = json!({"create": new_uid(), "status": BEGUN, "studies": []});
+    for kind in ["create", "set"] {
+        let raw = |class: &str, instance: &str, bytes: Option<u32>| json!({"raw": kind, "class": class, "instance": instance, "bytes": bytes});
+        let operations = json!([
+            raw(ct, "1.2", Some(64)),
+            raw(mpps, "../x", Some(64)),
+            raw(mpps, "1.2", None),
+            raw(mpps, "1.2", Some(65)),
+            raw(mpps, "1.2", Some((8 << 20) + 2)),
+        ]);
+        let expected = ["0118", "0117", "0212", "0110", "0213"];
+        assert_eq!(statuses(&gateway, &operations), expected, "{kind}");
+    }
+    // None of them has cost more than its response.
+    assert_eq!(statuses(&gateway, &json!([whole])), ["0000"]);
+    wait_until("three releases", SOON, || {
+        gateway.metric("associations_total", &[("result", "released")]) == 3.0
+    });
+}
+
+#[test]
+fn a_full_spool_takes_no_new_step_and_lets_the_others_end() {
+    if !peers::python_available() {
+        return;
+    }
+    let options = Options::new()
+        .set("spool.limits.max_bytes", "8KiB")
+        .set("spool.limits.resume_bytes", "4KiB")
+        .set("study.quiet_period", "10m");
+    let gateway = Gateway::start(&options);
+    let image = gateway.dir().join("image.dcm");
+    std::fs::write(&image, Study::ct().image(1).part_10()).unwrap();
+    let step = new_uid();
+    let operations = json!([
+        {"create": step, "status": BEGUN, "studies": []},
+        {"store": image},
+        {"create": null, "status": BEGUN, "studies": [], "until": "0213"},
+        {"set": step, "status": "COMPLETED", "series": [["1.2"]]},
+    ]);
+    let expected = ["0000", "0000", "0213", "0000"];
+    assert_eq!(statuses(&gateway, &operations), expected);
 }
 
 #[test]

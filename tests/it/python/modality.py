@@ -6,6 +6,9 @@ FILE is a JSON list of operations, done in order on one association:
 
     {"create": UID or null, "status": TEXT or null, "studies": [UID...], "series": SERIES}
     {"set": UID, "status": TEXT or null, "series": SERIES, "reason": CODE}
+    {"store": FILE}: a C-STORE, of a CT image in explicit VR little endian
+    {"create": null, ..., "until": STATUS}: again and again until it is answered so, for half a minute at most
+    {"raw": "create" or "set", "class": UID, "instance": TEXT, "bytes": N or null}: a data set of N zeros, or none
 
 SERIES is a list of lists of SOP Instance UIDs, or null for no sequence at all; an item {"root": UID, "count": N} stands
 for UID.1 to UID.N. Prints a JSON list with the command set of each response: status, error_id, comment, instance.
@@ -13,10 +16,13 @@ for UID.1 to UID.N. Prints a JSON list with the command set of each response: st
 
 import json
 import sys
+import time
+from io import BytesIO
 
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
+from pynetdicom.dimse_primitives import N_CREATE, N_SET
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
 SR = "1.2.840.10008.5.1.4.1.1.88.67"
@@ -76,6 +82,25 @@ def data_set_of(operation):
     return data_set
 
 
+def send_raw(association, operation):
+    """A request as no library would send it."""
+    creates = operation["raw"] == "create"
+    request = N_CREATE() if creates else N_SET()
+    role = "Affected" if creates else "Requested"
+    request.MessageID = 77
+    setattr(request, role + "SOPClassUID", operation["class"])
+    setattr(request, role + "SOPInstanceUID", operation["instance"])
+    if operation["bytes"] is not None:
+        setattr(request, "AttributeList" if creates else "ModificationList", BytesIO(bytes(operation["bytes"])))
+    # As pynetdicom's own methods keep its reactor from taking the response.
+    association._reactor_checkpoint.clear()
+    while not association._is_paused:
+        time.sleep(0.01)
+    association.dimse.send_msg(request, association.accepted_contexts[0].context_id)
+    association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+
+
 def main():
     port, operations = int(sys.argv[1]), json.load(open(sys.argv[2], encoding="utf-8"))
     answers = []
@@ -94,15 +119,28 @@ def main():
     entity = AE(ae_title="MODALITY")
     syntaxes = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
     entity.add_requested_context(ModalityPerformedProcedureStep, syntaxes)
+    entity.add_requested_context(CTImageStorage, ExplicitVRLittleEndian)
     association = entity.associate(
         "127.0.0.1", port, ae_title="PACSGATEWAY", evt_handlers=[(evt.EVT_DIMSE_RECV, received)]
     )
     if not association.is_established:
         sys.exit("no association")
     for operation in operations:
+        if "raw" in operation:
+            send_raw(association, operation)
+            continue
+        if "store" in operation:
+            association.send_c_store(operation["store"])
+            continue
         data_set = data_set_of(operation)
         if "create" in operation:
-            association.send_n_create(data_set, ModalityPerformedProcedureStep, operation["create"])
+            begun, before = time.monotonic(), len(answers)
+            while True:
+                association.send_n_create(data_set, ModalityPerformedProcedureStep, operation["create"])
+                as_wanted = answers[-1]["status"] == operation.get("until", answers[-1]["status"])
+                if as_wanted or time.monotonic() - begun > 30:
+                    break
+                del answers[before:]
         else:
             association.send_n_set(data_set, ModalityPerformedProcedureStep, operation["set"])
     association.release()
