@@ -24,6 +24,8 @@ mod procedure;
 mod quick_ack;
 mod rejection;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod timed_stream;
 mod user_information;
 mod writer;
