@@ -102,7 +102,11 @@ fn campaign(seeds: &[u64], broker: &Arc<Mutex<Broker>>, tally: &Arc<Tally>) -> R
             at + 1,
             seeds.len(),
             started.elapsed().as_secs_f64(),
-            if complaints.is_empty() { "" } else { ", BROKEN" }
+            if complaints.is_empty() {
+                ""
+            } else {
+                ", BROKEN"
+            }
         );
         if !complaints.is_empty() {
             tally.add("complaints", complaints.len() as u64);
@@ -260,5 +264,8 @@ fn the_fixed_rounds_have_something_of_everything() {
     let has = |some: fn(&Fault) -> bool| faults.iter().any(some);
     assert!(has(|fault| matches!(fault, Fault::Kill(_))));
     assert!(has(|fault| matches!(fault, Fault::FillDisk(..))));
-    assert!(has(|fault| matches!(fault, Fault::Cut(..) | Fault::HoldAndCut(..))));
+    assert!(has(|fault| matches!(
+        fault,
+        Fault::Cut(..) | Fault::HoldAndCut(..)
+    )));
 }

@@ -7,6 +7,8 @@
 
 #[path = "../corpus/mod.rs"]
 mod corpus;
+// The fault campaign has parts of the harness for itself.
+#[allow(dead_code)]
 mod support;
 
 mod a_commitment_is_reported_to_an_absent_sender;
