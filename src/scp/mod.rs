@@ -12,6 +12,7 @@
 mod acceptor;
 mod admission;
 mod association;
+mod chatter;
 mod commitment;
 pub mod config;
 mod connection;
@@ -40,6 +41,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{Config, ConfigError, PrivateSopClasses};
 
 use self::admission::Admission;
+use self::chatter::Chatter;
 use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
 use crate::commitment::desk::Desk;
@@ -88,6 +90,8 @@ struct Shared {
     services: Services,
     admission: Arc<Admission>,
     draining: CancellationToken,
+    /// For log lines that any peer can cause as often as it likes.
+    chatter: Chatter,
 }
 
 impl Listener {
@@ -157,6 +161,7 @@ impl Listener {
             services,
             admission: Arc::clone(&admission),
             draining: draining.clone(),
+            chatter: Chatter::default(),
         });
         info!(address = %local_addr, ae_title = %shared.config.ae_title, "DICOM listener is ready");
         let drained = async {
@@ -185,7 +190,9 @@ impl Listener {
                         }
                     }
                     Err(error) => {
-                        warn!(%error, "failed to accept a connection");
+                        if let Some(unsaid) = shared.chatter.accepting.may_speak() {
+                            warn!(%error, unsaid, "failed to accept a connection");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
