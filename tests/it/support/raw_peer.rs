@@ -1,8 +1,10 @@
 //! A DICOM peer made of bytes: it stops, lies and goes away where no library would.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::datasets::{EXPLICIT, Instance};
 
@@ -32,7 +34,15 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connects, and says nothing yet.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::connect_from(Ipv4Addr::LOCALHOST, port)
+    }
+
+    /// The same from another address of this machine (127.0.0.0/8).
+    pub fn connect_from(address: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((address, 0)).into())?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -49,6 +59,13 @@ impl RawPeer {
         calling: &str,
         instances: &[&Instance],
     ) -> io::Result<(Self, Answer)> {
+        let mut peer = Self::connect(port)?;
+        let answer = peer.ask(calling, instances)?;
+        Ok((peer, answer))
+    }
+
+    /// The same on a connection that is there.
+    pub fn ask(&mut self, calling: &str, instances: &[&Instance]) -> io::Result<Answer> {
         let mut contexts = vec![(VERIFICATION.to_owned(), EXPLICIT.to_owned())];
         for instance in instances {
             let context = (instance.sop_class.clone(), instance.transfer_syntax.clone());
@@ -56,16 +73,14 @@ impl RawPeer {
                 contexts.push(context);
             }
         }
-        let mut peer = Self::connect(port)?;
-        peer.contexts = contexts;
-        let request = peer.association_request(calling);
-        peer.write(&request)?;
-        let answer = match peer.read_pdu() {
+        self.contexts = contexts;
+        let request = association_request(calling, &self.contexts);
+        self.write(&request)?;
+        Ok(match self.read_pdu() {
             Ok((0x02, _)) => Answer::Accepted,
             Ok((0x03, body)) => Answer::Rejected(body[1], body[2], body[3]),
             _ => Answer::Gone,
-        };
-        Ok((peer, answer))
+        })
     }
 
     /// [`RawPeer::request`] where an association is expected.
@@ -99,9 +114,14 @@ impl RawPeer {
 
     /// One C-ECHO; gives its status.
     pub fn echo(&mut self) -> io::Result<u16> {
-        let command = self.command(0x0030, VERIFICATION, None);
-        self.write_pdv(1, 0x03, &command)?;
+        self.ask_for_echo()?;
         self.status()
+    }
+
+    /// A C-ECHO without waiting for its response.
+    pub fn ask_for_echo(&mut self) -> io::Result<()> {
+        let command = self.command(0x0030, VERIFICATION, None);
+        self.write_pdv(1, 0x03, &command)
     }
 
     /// The command of a C-STORE, without its data set.
@@ -157,9 +177,26 @@ impl RawPeer {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// Goes away with a reset (RST), as a port scanner does.
+    pub fn reset(self) {
+        let socket = Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until the gateway closes the connection, whatever it says before.
+    pub fn wait_for_close(&mut self) {
+        let mut heard = [0; 4096];
+        while self.stream.read(&mut heard).is_ok_and(|count| count > 0) {}
+    }
+
     /// The type of the next PDU; an error when the connection is closed instead.
     pub fn next_pdu(&mut self) -> io::Result<u8> {
         Ok(self.read_pdu()?.0)
+    }
+
+    /// An association request as bytes, with a context for C-ECHO.
+    pub fn request_bytes(calling: &str) -> Vec<u8> {
+        association_request(calling, &[(VERIFICATION.to_owned(), EXPLICIT.to_owned())])
     }
 
     /// Any bytes.
@@ -175,7 +212,7 @@ impl RawPeer {
 
     /// A command set in implicit VR little endian (PS3.7 §6.3.1).
     fn command(&mut self, field: u16, sop_class: &str, sop_instance: Option<&str>) -> Vec<u8> {
-        self.message_id += 1;
+        self.message_id = self.message_id.wrapping_add(1);
         let mut body = Vec::new();
         let mut element = |number: u16, value: &[u8]| {
             body.extend([0, 0]);
@@ -200,23 +237,6 @@ impl RawPeer {
         command
     }
 
-    fn association_request(&self, calling: &str) -> Vec<u8> {
-        let mut body = vec![0, 1, 0, 0];
-        body.extend(format!("{:<16}{calling:<16}", "PACSGATEWAY").into_bytes());
-        body.resize(68, 0);
-        body.extend(item(0x10, APPLICATION_CONTEXT.as_bytes()));
-        for (index, (abstract_syntax, transfer_syntax)) in self.contexts.iter().enumerate() {
-            let mut context = vec![u8::try_from(2 * index + 1).unwrap(), 0, 0, 0];
-            context.extend(item(0x30, abstract_syntax.as_bytes()));
-            context.extend(item(0x40, transfer_syntax.as_bytes()));
-            body.extend(item(0x20, &context));
-        }
-        let mut user = item(0x51, &65_536_u32.to_be_bytes());
-        user.extend(item(0x52, b"2.25.1"));
-        body.extend(item(0x50, &user));
-        pdu(0x01, &body)
-    }
-
     fn write_pdv(&mut self, context: u8, flags: u8, bytes: &[u8]) -> io::Result<()> {
         let length = u32::try_from(bytes.len() + 2).unwrap();
         let mut body = length.to_be_bytes().to_vec();
@@ -234,6 +254,23 @@ impl RawPeer {
         self.stream.read_exact(&mut body)?;
         Ok((head[0], body))
     }
+}
+
+fn association_request(calling: &str, contexts: &[(String, String)]) -> Vec<u8> {
+    let mut body = vec![0, 1, 0, 0];
+    body.extend(format!("{:<16}{calling:<16}", "PACSGATEWAY").into_bytes());
+    body.resize(68, 0);
+    body.extend(item(0x10, APPLICATION_CONTEXT.as_bytes()));
+    for (index, (abstract_syntax, transfer_syntax)) in contexts.iter().enumerate() {
+        let mut context = vec![u8::try_from(2 * index + 1).unwrap(), 0, 0, 0];
+        context.extend(item(0x30, abstract_syntax.as_bytes()));
+        context.extend(item(0x40, transfer_syntax.as_bytes()));
+        body.extend(item(0x20, &context));
+    }
+    let mut user = item(0x51, &65_536_u32.to_be_bytes());
+    user.extend(item(0x52, b"2.25.1"));
+    body.extend(item(0x50, &user));
+    pdu(0x01, &body)
 }
 
 fn pdu(kind: u8, body: &[u8]) -> Vec<u8> {
