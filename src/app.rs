@@ -26,14 +26,21 @@ use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Beside, Pipeline};
+use crate::pipeline::{Beside, Inbox, Pacs, Pipeline, Sources};
 use crate::registry::{Loader, Model, Registry};
+use crate::reporter::Reporter;
 use crate::spool::{Recovered, Spool};
+use crate::study::Order;
 use crate::telemetry::Metrics;
 use crate::{broker, commitment, procedure, scp, state};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
 const WAKE_UPS: usize = 1024;
+/// Orders that may wait for the pipeline.
+const ORDERS: usize = 16;
+
+/// How long reports on their way may take to be answered at the end; the next start tries again.
+const REPORTING: Duration = Duration::from_secs(2);
 
 /// A gateway that is ready to run.
 pub struct App {
@@ -42,8 +49,10 @@ pub struct App {
     server: Server,
     pipeline: Arc<Pipeline>,
     publisher: Publisher,
+    reporter: Arc<Reporter>,
     housekeeper: Housekeeper,
-    wake_ups: mpsc::Receiver<crate::dicom::uid::StudyInstanceUid>,
+    inbox: Inbox,
+    orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
     ports: Ports,
 }
@@ -91,15 +100,19 @@ impl App {
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
+        let (release, releases) = mpsc::channel(WAKE_UPS);
+        let (orders, ordered) = mpsc::channel(ORDERS);
+        let sources = sources(&config, &commitments, &procedures)?;
         let listener = scp::Listener::bind(
             config.dicom.clone(),
             Arc::new(spool.clone()),
             Arc::clone(&metrics),
             wake,
             scp::Services {
-                commitments: config.commitment.enabled.then_some(commitments),
-                procedures,
-                desk,
+                commitments: config.commitment.enabled.then_some(commitments.clone()),
+                procedures: procedures.clone(),
+                desk: Arc::clone(&desk),
+                deliveries: Arc::new(scp::Deliveries::new(release)),
             },
         )
         .await
@@ -118,6 +131,7 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
+            sources,
             registry: Arc::clone(&registry),
             beside: Beside::default(),
             sites: config.models.sites.clone(),
@@ -134,10 +148,21 @@ impl App {
             metrics: Arc::clone(&metrics),
             monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
         };
+        let reporter = Reporter {
+            config: config.commitment.clone(),
+            store: commitments.clone(),
+            desk,
+            ledger: ledger.clone(),
+            spool: spool.clone(),
+            peers: config.dicom.peers.clone(),
+            private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
+            metrics: Arc::clone(&metrics),
+        };
         Ok(Self {
             listener,
             server,
             pipeline: Arc::new(pipeline),
+            reporter: Arc::new(reporter),
             publisher: Publisher {
                 config: config.broker.clone(),
                 outbox: outbox.clone(),
@@ -151,10 +176,13 @@ impl App {
                 spool_retention: config.spool.retention.get(),
                 ledger,
                 config: config.ledger.clone(),
+                commitments,
                 outbox,
+                procedures,
                 metrics,
             },
-            wake_ups,
+            inbox: Inbox::new(wake_ups, releases, ordered),
+            orders,
             broker_state,
             ports,
             config,
@@ -210,7 +238,7 @@ impl App {
         let [refuse, finish, flush, quiet] = [(); 4].map(|()| stop.child_token());
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
         let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
-        let pipeline_run = self.pipeline.run(self.wake_ups, finish.clone());
+        let pipeline_run = self.pipeline.run(self.inbox, finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
             pipeline_run.await;
             Ok::<(), String>(())
@@ -218,6 +246,11 @@ impl App {
         let publisher_run = self.publisher.run(flush.clone(), stop.clone());
         let mut publisher = Stage::spawn("publisher", async {
             publisher_run.await;
+            Ok::<(), String>(())
+        });
+        let reporter_run = self.reporter.run(refuse.clone());
+        let mut reporter = Stage::spawn("reporter", async {
+            reporter_run.await;
             Ok::<(), String>(())
         });
         let mut models = Stage::spawn("models", watch);
@@ -230,6 +263,7 @@ impl App {
             error = scp.died() => Some(error),
             error = pipeline.died() => Some(error),
             error = publisher.died() => Some(error),
+            error = reporter.died() => Some(error),
             error = models.died() => Some(error),
             error = housekeeper.died() => Some(error),
             error = http.died() => Some(error),
@@ -243,6 +277,7 @@ impl App {
         let drain = async {
             refuse.cancel();
             told(scp.finish(grace.associations.get()).await);
+            told(reporter.finish(REPORTING).await);
             finish.cancel();
             told(models.finish(grace.studies.get()).await);
             told(pipeline.finish(grace.studies.get()).await);
@@ -269,16 +304,35 @@ impl App {
             artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
+            procedures: self.housekeeper.procedures.clone(),
+            commitments: self.housekeeper.commitments.clone(),
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
             admin_token_file: self.config.http.admin_token_file.clone(),
             monitor: Arc::clone(&self.pipeline.monitor),
+            orders: self.orders.clone(),
             broker: self.broker_state.clone(),
             phase,
             ports: self.ports,
         }
     }
+}
+
+/// What says how many instances a study should have.
+fn sources(
+    config: &Config,
+    commitments: &commitment::Store,
+    procedures: &procedure::Store,
+) -> Result<Sources> {
+    let pacs = config.study.pacs.target(&config.dicom.ae_title);
+    let pacs = pacs.map_err(|reason| anyhow::anyhow!("study.pacs.{reason}"))?;
+    let timeout = config.study.pacs.timeout.get();
+    Ok(Sources {
+        commitments: commitments.clone(),
+        procedures: procedures.clone(),
+        pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
+    })
 }
 
 /// Starts the decoding processes.

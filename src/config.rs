@@ -168,16 +168,17 @@ impl Config {
         if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
             return refuse(format!("broker.url: is no AMQP URL: {err}"));
         }
-        for (key, value) in [
-            ("study.max_attempts", self.study.max_attempts as usize),
-            ("study.concurrency", self.study.concurrency),
-            ("broker.window", self.broker.window),
-        ] {
-            if value == 0 {
-                return refuse(format!("{key}: must be at least 1"));
-            }
+        if let Err(reason) = self.study.validate() {
+            return refuse(format!("study.{reason}"));
         }
-        for (key, value) in [("broker.confirm_timeout", self.broker.confirm_timeout)] {
+        if self.broker.window == 0 {
+            return refuse("broker.window: must be at least 1".to_owned());
+        }
+        for (key, value) in [
+            ("broker.confirm_timeout", self.broker.confirm_timeout),
+            ("commitment.keep", self.commitment.keep),
+            ("commitment.give_up_after", self.commitment.give_up_after),
+        ] {
             if value.get().is_zero() {
                 return refuse(format!("{key}: must be longer than zero"));
             }
@@ -195,9 +196,6 @@ impl Config {
             return refuse(
                 "spool.limits.resume_bytes: must not be above spool.limits.max_bytes".to_owned(),
             );
-        }
-        if self.study.max_age < self.study.quiet_period {
-            return refuse("study.max_age: must not be below study.quiet_period".to_owned());
         }
         Ok(())
     }

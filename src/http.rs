@@ -2,6 +2,7 @@
 //! asks [`admin`] first.
 
 mod admin;
+mod complete;
 mod models;
 
 use std::net::SocketAddr;
@@ -18,18 +19,21 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::artefact;
 use crate::broker;
+use crate::commitment;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
+use crate::procedure;
 use crate::registry::Registry;
 use crate::spool::Spool;
+use crate::study::Order;
 use crate::telemetry::Metrics;
 
 /// Rows of a list at most.
@@ -96,6 +100,10 @@ pub struct Api {
     pub ledger: Ledger,
     /// What is owed.
     pub outbox: Outbox,
+    /// What modalities say they did.
+    pub procedures: procedure::Store,
+    /// Storage Commitment requests.
+    pub commitments: commitment::Store,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Models being served.
@@ -106,6 +114,8 @@ pub struct Api {
     pub admin_token_file: PathBuf,
     /// What models say, and whether it drifts.
     pub monitor: Arc<Monitor>,
+    /// What people say to the pipeline.
+    pub orders: mpsc::Sender<Order>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
     /// Where the process is in its life.
@@ -146,7 +156,9 @@ fn router(api: Api) -> Router {
         .route("/metrics", get(metrics))
         .route("/api/v1/studies", get(studies))
         .route("/api/v1/studies/{uid}", get(study))
+        .route("/api/v1/studies/{uid}/complete", post(complete::complete))
         .route("/api/v1/outbox", get(outbox))
+        .route("/api/v1/commitments", get(commitments))
         .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/models", get(models::list))
@@ -203,10 +215,12 @@ async fn study(State(api): State<Api>, Path(uid): Path<String>) -> Result<Respon
     let Some(report) = api.ledger.study(uid.clone()).await? else {
         return Ok(missing("the ledger knows no such study"));
     };
-    let messages = api.outbox.of_study(uid).await?;
+    let messages = api.outbox.of_study(uid.clone()).await?;
+    let procedure_steps = api.procedures.of_study(uid).await?;
     let mut body = serde_json::to_value(report).unwrap_or_default();
     if let Some(fields) = body.as_object_mut() {
         fields.insert("messages".to_owned(), json!(messages));
+        fields.insert("procedure_steps".to_owned(), json!(procedure_steps));
     }
     Ok(Json(body).into_response())
 }
@@ -215,6 +229,15 @@ async fn outbox(State(api): State<Api>, Query(page): Query<Page>) -> Result<Resp
     let owed = api.outbox.owed().await?;
     let messages = api.outbox.waiting(page.limit()).await?;
     Ok(Json(json!({ "owed": owed.messages, "messages": messages })).into_response())
+}
+
+async fn commitments(
+    State(api): State<Api>,
+    Query(page): Query<Page>,
+) -> Result<Response, Failure> {
+    let open = api.commitments.count_open().await?;
+    let listed = api.commitments.list(page.limit()).await?;
+    Ok(Json(json!({ "open": open, "commitments": listed })).into_response())
 }
 
 async fn quarantine(State(api): State<Api>) -> Response {

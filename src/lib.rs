@@ -47,6 +47,7 @@ pub mod broker;
 pub mod explanation;
 pub mod maintenance;
 pub mod monitor;
+pub mod reporter;
 pub mod volume;
 
 pub mod registry;

@@ -10,9 +10,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artefact::Store;
 use crate::clock::Timestamp;
+use crate::commitment;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
+use crate::procedure;
 use crate::spool::{EntryId, Spool};
 use crate::telemetry::Metrics;
 use crate::units::HumanDuration;
@@ -51,8 +53,12 @@ pub struct Housekeeper {
     pub ledger: Ledger,
     /// The `[ledger]` section.
     pub config: Config,
+    /// Storage Commitment requests.
+    pub commitments: commitment::Store,
     /// What is owed.
     pub outbox: Outbox,
+    /// What modalities say they did.
+    pub procedures: procedure::Store,
     /// Gauges.
     pub metrics: Arc<Metrics>,
 }
@@ -83,6 +89,8 @@ impl Housekeeper {
             let now = Timestamp::now();
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
             self.ledger.expire(before).await?;
+            self.procedures.expire(before, now).await?;
+            self.commitments.expire(before).await?;
             self.expire_artefacts().await;
         }
         Ok(())
@@ -115,7 +123,8 @@ impl Housekeeper {
             None => self.spool_retention,
         };
         let before = Timestamp(now.0.saturating_sub(micros(retention)));
-        let mut ids: Vec<EntryId> = self.ledger.releasable(before).await?;
+        let _leaving = self.ledger.leaving().await;
+        let mut ids: Vec<EntryId> = self.ledger.releasable(before, now).await?;
         if ids.is_empty() {
             return Ok(());
         }

@@ -1,5 +1,6 @@
-//! `study`, `outbox`, `quarantine`: questions to the running gateway, over its HTTP API.
+//! `study`, `outbox`, `commitment`, `quarantine`: questions to the running gateway, over its HTTP API.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -22,6 +23,23 @@ pub(super) struct Gateway {
     url: String,
 }
 
+/// Who may change something.
+#[derive(Args)]
+pub(super) struct TokenArgs {
+    /// File with the token of `http.admin_token_file`.
+    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
+    token_file: PathBuf,
+}
+
+impl TokenArgs {
+    /// The token.
+    pub(super) fn read(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("reading {}", self.token_file.display()))?;
+        Ok(text.trim().to_owned())
+    }
+}
+
 /// Arguments of `study`.
 #[derive(Args)]
 pub(super) struct StudyArgs {
@@ -42,7 +60,7 @@ enum StudyQuestion {
     },
 }
 
-/// Arguments of `outbox` and `quarantine`.
+/// Arguments of `outbox`, `commitment` and `quarantine`.
 #[derive(Args)]
 pub(super) struct ListArgs {
     #[command(flatten)]
@@ -95,6 +113,25 @@ pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
             ("for", "exchange"),
             ("attempts", "attempts"),
             ("since", "published"),
+            ("last error", "last_error"),
+        ],
+    )
+}
+
+pub(super) fn commitment(args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let ListQuestion::Ls = args.question;
+    list(
+        &args.gateway,
+        "commitments",
+        "commitments",
+        &[
+            ("transaction", "transaction_uid"),
+            ("from", "calling_ae"),
+            ("state", "state"),
+            ("instances", "instances"),
+            ("failed", "failed"),
+            ("received", "received"),
+            ("attempts", "attempts"),
             ("last error", "last_error"),
         ],
     )

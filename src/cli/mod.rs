@@ -5,6 +5,7 @@
 
 mod ask;
 mod check;
+mod complete;
 pub mod decode;
 mod demo;
 mod evaluate;
@@ -63,10 +64,16 @@ enum Command {
     Echo(scu::EchoArgs),
     /// C-STORE: send files.
     Send(scu::SendArgs),
+    /// C-FIND: how many instances of a study does a PACS have?
+    Find(scu::FindArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
+    /// Tell the running gateway that a study is complete.
+    Complete(complete::CompleteArgs),
     /// What the running gateway owes the broker.
     Outbox(ask::ListArgs),
+    /// Storage Commitment requests.
+    Commitment(ask::ListArgs),
     /// What the running gateway has set aside.
     Quarantine(ask::ListArgs),
     /// Which versions of models the running gateway serves, and changing that.
@@ -117,8 +124,11 @@ pub fn main() -> ExitCode {
         Command::InferenceWorker(args) => crate::inference::work(&args).map_err(Into::into),
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
+        Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
+        Command::Complete(args) => complete::run(&args),
         Command::Outbox(args) => ask::outbox(&args),
+        Command::Commitment(args) => ask::commitment(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
         Command::Models(args) => models::run(&args),
     };

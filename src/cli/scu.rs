@@ -1,4 +1,5 @@
-//! `echo` and `send`: is the other side there, and does it take these files?
+//! `echo`, `send` and `find`: is the other side there, does it take these files, and how many
+//! instances of a study does it have?
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,8 +7,10 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{FAILED, runtime};
+use crate::dicom::StudyInstanceUid;
 use crate::dicom::ae_title::AeTitle;
-use crate::scu::{self, Target};
+use crate::scu::{self, Found, Target};
+use crate::units::HumanDuration;
 
 /// Arguments of `echo`.
 #[derive(Args)]
@@ -28,6 +31,18 @@ pub(super) struct SendArgs {
     /// Files and folders.
     #[arg(required = true, value_name = "PATH")]
     paths: Vec<PathBuf>,
+}
+
+/// Arguments of `find`.
+#[derive(Args)]
+pub(super) struct FindArgs {
+    #[command(flatten)]
+    peer: EchoArgs,
+    /// Study Instance UID.
+    study: String,
+    /// Longest wait for all of it.
+    #[arg(long, default_value = "30s", value_name = "DURATION")]
+    patience: HumanDuration,
 }
 
 impl EchoArgs {
@@ -63,4 +78,22 @@ pub(super) fn send(args: &SendArgs) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::from(FAILED)
     })
+}
+
+pub(super) fn find(args: &FindArgs) -> anyhow::Result<ExitCode> {
+    let (target, calling) = args.peer.parse()?;
+    let study = StudyInstanceUid::parse(&args.study)?;
+    let question = scu::find_study(&target, &calling, &study, args.patience.get());
+    let answer = match runtime()?.block_on(question)? {
+        Found::Instances(count) => {
+            println!("{count}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Found::Nothing => "does not know the study",
+        Found::Uncounted => {
+            "knows the study, but does not say Number of Study Related Instances (0020,1208)"
+        }
+    };
+    eprintln!("{target} {answer}");
+    Ok(ExitCode::from(FAILED))
 }

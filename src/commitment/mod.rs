@@ -6,7 +6,15 @@
 //! otherwise the reporter opens one of its own. Who judges and reports is `reporter`.
 
 pub mod desk;
+mod judge;
+mod listing;
+pub mod naming;
 pub mod report;
+
+pub use judge::judge;
+pub use listing::Summary;
+
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 use serde::{Deserialize, Serialize};
@@ -70,6 +78,24 @@ CREATE TABLE IF NOT EXISTS commitment_reference (
 CREATE INDEX IF NOT EXISTS commitment_sop ON commitment_reference (sop_instance);
 ";
 
+/// Requests that may be open at the same time; one more is refused until some are reported.
+const MAX_OPEN: u32 = 10_000;
+
+/// Between a request and the first report on it. Many senders release their association as soon as
+/// the request is answered: a report that crosses the release is heard and cannot be answered, so
+/// it would come twice.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Requests forgotten by one [`Store::expire`], so that it stays short.
+const EXPIRED_AT_ONCE: u32 = 1000;
+
+/// SQL condition on a column `i.sop_instance`: an open request has promised this instance. What it
+/// names must not leave the spool.
+pub const IS_PROMISED: &str = "EXISTS (
+    SELECT 1 FROM commitment_reference AS r JOIN commitment AS c ON c.id = r.commitment
+    WHERE r.sop_instance = i.sop_instance AND r.failure IS NULL
+      AND c.judged_at IS NOT NULL AND c.ended_at IS NULL)";
+
 /// A row of [`Store`].
 pub type CommitmentId = i64;
 
@@ -106,13 +132,16 @@ pub enum Recorded {
     Repeated(CommitmentId),
     /// The transaction is in use for something else; the report will say so of every instance.
     Duplicate(CommitmentId),
+    /// So many requests are open that this one was not taken.
+    Full,
 }
 
 impl Recorded {
-    /// The row.
-    pub const fn id(self) -> CommitmentId {
+    /// The row, if there is one.
+    pub const fn id(self) -> Option<CommitmentId> {
         match self {
-            Self::New(id) | Self::Repeated(id) | Self::Duplicate(id) => id,
+            Self::New(id) | Self::Repeated(id) | Self::Duplicate(id) => Some(id),
+            Self::Full => None,
         }
     }
 }
@@ -189,14 +218,59 @@ impl Store {
             .await
     }
 
-    /// Requests that are not reported yet and may be looked at, oldest first, at most `limit`.
-    pub async fn open(
-        &self,
-        now: Timestamp,
-        limit: u32,
-    ) -> Result<Vec<Transaction>, DatabaseError> {
+    /// Open requests, oldest first, and whether each is judged: those that are not, and those whose
+    /// next attempt at reporting may be made.
+    pub async fn due(&self, now: Timestamp) -> Result<Vec<(CommitmentId, bool)>, DatabaseError> {
         self.database
-            .query(move |connection| open(connection, now, limit))
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT id, judged_at IS NOT NULL FROM commitment
+                         WHERE ended_at IS NULL AND (judged_at IS NULL OR not_before <= ?1)
+                         ORDER BY id",
+                    )?
+                    .query_map([now.0], |row| Ok((row.get(0)?, row.get(1)?)))?
+                    .collect()
+            })
+            .await
+    }
+
+    /// How many requests are not reported yet.
+    pub async fn count_open(&self) -> Result<u32, DatabaseError> {
+        self.database.query(count_open).await
+    }
+
+    /// An open request with everything it names; `None` when it is ended.
+    pub async fn load(&self, id: CommitmentId) -> Result<Option<Transaction>, DatabaseError> {
+        self.database
+            .query(move |connection| load(connection, id))
+            .await
+    }
+
+    /// Makes every open request due: after a start, when an address may have become known.
+    pub async fn hurry(&self) -> Result<(), DatabaseError> {
+        self.database
+            .write(|connection| {
+                connection.execute(
+                    "UPDATE commitment SET not_before = 0 WHERE ended_at IS NULL",
+                    [],
+                )?;
+                Ok(())
+            })
+            .await
+    }
+
+    /// Forgets requests that ended before `before`, some at a time.
+    pub async fn expire(&self, before: Timestamp) -> Result<(), DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let old = "(SELECT id FROM commitment WHERE ended_at < ?1 ORDER BY id LIMIT ?2)";
+                for (table, key) in [("commitment_reference", "commitment"), ("commitment", "id")] {
+                    let delete = format!("DELETE FROM {table} WHERE {key} IN {old}");
+                    connection.execute(&delete, params![before.0, EXPIRED_AT_ONCE])?;
+                }
+                Ok(())
+            })
             .await
     }
 
@@ -280,12 +354,21 @@ fn record(connection: &Connection, request: &Request, at: Timestamp) -> rusqlite
             .map(|(reference, _)| reference)
             .eq(&request.references)
     {
+        // Its sender is there to hear the report.
+        connection.execute(
+            "UPDATE commitment SET not_before = min(not_before, ?2) WHERE id = ?1",
+            params![id, (at + PAUSE).0],
+        )?;
         return Ok(Recorded::Repeated(id));
+    }
+    if count_open(connection)? >= MAX_OPEN {
+        return Ok(Recorded::Full);
     }
     connection
         .prepare_cached(
-            "INSERT INTO commitment (transaction_uid, calling_ae, called_ae, peer, duplicate, received_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO commitment (transaction_uid, calling_ae, called_ae, peer, duplicate,
+                received_at, not_before)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?
         .execute(params![
             transaction,
@@ -294,6 +377,7 @@ fn record(connection: &Connection, request: &Request, at: Timestamp) -> rusqlite
             request.peer.to_string(),
             earlier.is_some(),
             at.0,
+            (at + PAUSE).0,
         ])?;
     let id = connection.last_insert_rowid();
     let mut insert = connection.prepare_cached(
@@ -315,36 +399,49 @@ fn record(connection: &Connection, request: &Request, at: Timestamp) -> rusqlite
     })
 }
 
-fn open(connection: &Connection, now: Timestamp, limit: u32) -> rusqlite::Result<Vec<Transaction>> {
-    let mut query = connection.prepare_cached(
-        "SELECT id, transaction_uid, calling_ae, called_ae, peer, duplicate, received_at,
-                judged_at, attempts
-         FROM commitment WHERE ended_at IS NULL AND not_before <= ?1 ORDER BY id LIMIT ?2",
-    )?;
-    let mut rows = query.query(params![now.0, limit])?;
-    let mut open = Vec::new();
-    while let Some(row) = rows.next()? {
-        // Only checked values are written, so a row that does not parse is damage.
-        let (Some(request), judged) = (request(row)?, row.get::<_, Option<i64>>(7)?.is_some())
-        else {
-            continue;
-        };
-        let id = row.get(0)?;
-        let (references, result): (Vec<_>, Vec<_>) =
-            references(connection, id)?.into_iter().unzip();
-        open.push(Transaction {
-            id,
-            request: Request {
-                references,
-                ..request
-            },
-            duplicate: row.get(5)?,
-            received_at: Timestamp(row.get(6)?),
-            result: judged.then_some(result),
-            attempts: row.get(8)?,
-        });
-    }
-    Ok(open)
+fn count_open(connection: &Connection) -> rusqlite::Result<u32> {
+    connection
+        .prepare_cached("SELECT count(*) FROM commitment WHERE ended_at IS NULL")?
+        .query_row([], |row| row.get(0))
+}
+
+fn load(connection: &Connection, id: CommitmentId) -> rusqlite::Result<Option<Transaction>> {
+    let head = connection
+        .prepare_cached(
+            "SELECT id, transaction_uid, calling_ae, called_ae, peer, duplicate, received_at,
+                    judged_at IS NOT NULL, attempts
+             FROM commitment WHERE id = ?1 AND ended_at IS NULL",
+        )?
+        .query_row([id], |row| {
+            Ok(request(row)?.map(|request| {
+                Ok::<_, rusqlite::Error>((
+                    request,
+                    row.get::<_, bool>(5)?,
+                    Timestamp(row.get(6)?),
+                    row.get::<_, bool>(7)?,
+                    row.get::<_, u32>(8)?,
+                ))
+            }))
+        })
+        .optional()?
+        .flatten()
+        .transpose()?;
+    // Only checked values are written, so a row that does not parse is damage.
+    let Some((request, duplicate, received_at, judged, attempts)) = head else {
+        return Ok(None);
+    };
+    let (references, result): (Vec<_>, Vec<_>) = references(connection, id)?.into_iter().unzip();
+    Ok(Some(Transaction {
+        id,
+        request: Request {
+            references,
+            ..request
+        },
+        duplicate,
+        received_at,
+        result: judged.then_some(result),
+        attempts,
+    }))
 }
 
 fn request(row: &Row<'_>) -> rusqlite::Result<Option<Request>> {
@@ -391,62 +488,4 @@ fn references(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    fn request(transaction: &str, instances: &[&str]) -> Request {
-        Request {
-            transaction: Uid::parse(transaction).unwrap(),
-            calling_ae: AeTitle::parse("CT2").unwrap(),
-            called_ae: AeTitle::gateway(),
-            peer: std::net::IpAddr::from([10, 0, 0, 1]),
-            references: instances
-                .iter()
-                .map(|uid| Reference {
-                    sop_class: SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),
-                    sop_instance: SopInstanceUid::parse(uid).unwrap(),
-                })
-                .collect(),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_request_stays_with_its_result_until_it_is_reported() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("state.db");
-        let open = || Store::new(Database::open(&path, SCHEMA, &[]).unwrap());
-        let store = open();
-        let first = request("1.2", &["1.1", "1.2"]);
-        let recorded = store.record(first.clone(), Timestamp(5)).await.unwrap();
-        let Recorded::New(id) = recorded else {
-            panic!("{recorded:?}");
-        };
-        let again = store.record(first, Timestamp(6)).await.unwrap();
-        assert_eq!(again, Recorded::Repeated(id));
-        let other = store.record(request("1.2", &["1.3"]), Timestamp(7)).await;
-        assert!(matches!(other.unwrap(), Recorded::Duplicate(_)));
-        let result = vec![None, Some(Failure::NoSuchInstance)];
-        store
-            .judged(id, result.clone(), Timestamp(8))
-            .await
-            .unwrap();
-        let later = Timestamp(100);
-        store.defer(id, later, "refused".into()).await.unwrap();
-        drop(store);
-        let store = open();
-        let now = store.open(Timestamp(50), 10).await.unwrap();
-        assert_eq!(now.len(), 1, "the other one is deferred");
-        assert!(now[0].duplicate && now[0].result.is_none());
-        let all = store.open(later, 10).await.unwrap();
-        assert_eq!((all[0].id, all[0].attempts), (id, 1));
-        assert_eq!(all[0].result, Some(result));
-        store.ended(id, "reported", later).await.unwrap();
-        assert_eq!(store.open(later, 10).await.unwrap().len(), 1);
-        // The Transaction UID is free again (PS3.4 J.3.3.1.2).
-        let other = all[1].id;
-        store.ended(other, "reported", later).await.unwrap();
-        let anew = store.record(request("1.2", &["1.3"]), later).await.unwrap();
-        assert!(matches!(anew, Recorded::New(_)));
-    }
-}
+mod tests;

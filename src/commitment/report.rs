@@ -68,3 +68,82 @@ impl Transaction {
         Some(writer.finish())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::Request;
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::dicom::dataset::{DataSet, ReadLimits, read_data_set};
+    use crate::dicom::{AeTitle, SopClassUid, SopInstanceUid, Uid};
+
+    const IMPLICIT: &str = "1.2.840.10008.1.2";
+
+    fn transaction(result: &[Option<Failure>]) -> Transaction {
+        let reference = |index: usize| Reference {
+            sop_class: SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),
+            sop_instance: SopInstanceUid::parse(&format!("1.{index}")).unwrap(),
+        };
+        Transaction {
+            id: 1,
+            request: Request {
+                transaction: Uid::parse("1.9").unwrap(),
+                calling_ae: AeTitle::parse("CT2").unwrap(),
+                called_ae: AeTitle::gateway(),
+                peer: std::net::IpAddr::from([10, 0, 0, 1]),
+                references: (0..result.len()).map(reference).collect(),
+            },
+            duplicate: false,
+            received_at: Timestamp(0),
+            result: Some(result.to_vec()),
+            attempts: 0,
+        }
+    }
+
+    fn written(transaction: &Transaction) -> DataSet {
+        let bytes = transaction.event_information(IMPLICIT).unwrap();
+        read_data_set(&bytes, IMPLICIT, &ReadLimits::default()).unwrap()
+    }
+
+    fn instances(items: &[DataSet]) -> Vec<String> {
+        let tag = tags::REFERENCED_SOP_INSTANCE_UID;
+        let uids = items.iter().map(|item| item.uid(tag).unwrap());
+        uids.map(|uid| uid.into_owned()).collect()
+    }
+
+    #[test]
+    fn both_lists_together_are_the_request() {
+        let (gone, other) = (Failure::NoSuchInstance, Failure::ClassInstanceConflict);
+        let mixed = transaction(&[None, Some(gone), None, Some(other)]);
+        assert_eq!(mixed.event_type(), FAILURES_EXIST);
+        let data_set = written(&mixed);
+        assert_eq!(data_set.uid(tags::TRANSACTION_UID).unwrap(), "1.9");
+        let failed = data_set.items(tags::FAILED_SOP_SEQUENCE);
+        let committed = instances(data_set.items(tags::REFERENCED_SOP_SEQUENCE));
+        assert_eq!(committed, ["1.0", "1.2"]);
+        assert_eq!(instances(failed), ["1.1", "1.3"]);
+        let reasons: Vec<_> = failed
+            .iter()
+            .map(|item| item.int(tags::FAILURE_REASON))
+            .collect();
+        assert_eq!(reasons, [Some(0x0112), Some(0x0119)]);
+    }
+
+    #[test]
+    fn a_list_without_instances_is_left_out() {
+        let all = transaction(&[None, None]);
+        assert_eq!(all.event_type(), ALL_COMMITTED);
+        assert!(written(&all).get(tags::FAILED_SOP_SEQUENCE).is_none());
+        let none = transaction(&[Some(Failure::Processing)]);
+        assert_eq!(none.event_type(), FAILURES_EXIST);
+        assert!(written(&none).get(tags::REFERENCED_SOP_SEQUENCE).is_none());
+    }
+
+    #[test]
+    fn what_is_not_judged_has_no_report() {
+        let mut open = transaction(&[None]);
+        open.result = None;
+        assert!(open.event_information(IMPLICIT).is_none());
+    }
+}

@@ -43,8 +43,12 @@ pub struct StudyFacts {
     pub study_date: Option<String>,
     /// Instances of the set.
     pub instances: usize,
+    /// Instances there should be, when somebody has said so.
+    pub instances_expected: Option<u32>,
     /// How it was found to be complete.
     pub completeness: &'static str,
+    /// What was known of how complete it is.
+    pub evidence: Vec<EvidenceFact>,
     /// Calling AE title of the last association.
     pub calling_ae: String,
     /// Called AE title of the last association.
@@ -59,6 +63,24 @@ pub struct StudyFacts {
     pub complete_at: Timestamp,
     /// Remarks on the input.
     pub quality: Vec<Remark>,
+}
+
+/// What one source says of how complete the study is.
+#[derive(Debug, Clone, Serialize)]
+pub struct EvidenceFact {
+    /// Where it comes from.
+    pub kind: &'static str,
+    /// What it says.
+    pub verdict: &'static str,
+    /// How many there should be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<u32>,
+    /// How many of them are here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub received: Option<u32>,
+    /// AE title of who says so, or the name of the protocol.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
 }
 
 /// A coded remark on the quality of the input.
@@ -146,9 +168,11 @@ pub fn encode(
                 body_part: study.body_part.as_deref(),
                 study_date: study.study_date.as_deref(),
                 instances_received: study.instances,
+                instances_expected: study.instances_expected,
                 completeness: Completeness {
                     method: study.completeness,
                     at: study.complete_at.rfc3339(),
+                    evidence: &study.evidence,
                 },
             },
             patient: study.patient_id.as_deref().map(|id| Patient { id }),
@@ -256,13 +280,16 @@ struct Study<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     study_date: Option<&'a str>,
     instances_received: usize,
-    completeness: Completeness,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    instances_expected: Option<u32>,
+    completeness: Completeness<'a>,
 }
 
 #[derive(Serialize)]
-struct Completeness {
+struct Completeness<'a> {
     method: &'static str,
     at: String,
+    evidence: &'a [EvidenceFact],
 }
 
 #[derive(Serialize)]

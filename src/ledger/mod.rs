@@ -6,19 +6,23 @@
 //! transaction as the messages they led to, which makes "finished" and "owed" one fact.
 
 mod report;
+mod whereabouts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::clock::Timestamp;
+use crate::commitment;
 use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::{Database, DatabaseError};
 use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
 pub use report::{InstanceReport, RevisionReport, StudyReport, StudySummary};
+pub use whereabouts::Whereabouts;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS instance (
@@ -96,6 +100,8 @@ pub struct Revision {
     pub digest: String,
     /// How it was found to be complete.
     pub method: String,
+    /// What was known of how complete it is, as JSON.
+    pub evidence: serde_json::Value,
     /// Arrival of its first instance.
     pub first_received: Timestamp,
     /// Arrival of its last instance.
@@ -153,6 +159,7 @@ pub struct Lost {
 #[derive(Clone)]
 pub struct Ledger {
     database: Database,
+    leaving: Arc<Mutex<()>>,
 }
 
 impl Ledger {
@@ -163,7 +170,38 @@ impl Ledger {
 
     /// A ledger in a database opened with [`Ledger::schema`] and the outbox's.
     pub fn new(database: Database) -> Self {
-        Self { database }
+        Self {
+            database,
+            leaving: Arc::default(),
+        }
+    }
+
+    /// Held while entries leave the spool, from the decision on, and while some are promised to
+    /// stay: between looking for an instance and [`Ledger::hold`] none goes away.
+    pub async fn leaving(&self) -> MutexGuard<'_, ()> {
+        self.leaving.lock().await
+    }
+
+    /// Keeps entries in the spool until `until`, or as long as something else keeps them longer.
+    /// Gives how many could not be held, because their arrival is not written down yet.
+    pub async fn hold(
+        &self,
+        entries: Vec<EntryId>,
+        until: Timestamp,
+    ) -> Result<usize, DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let mut update = connection.prepare_cached(
+                    "UPDATE instance SET held_until = max(coalesce(held_until, 0), ?2)
+                     WHERE entry = ?1 AND released_at IS NULL",
+                )?;
+                let mut missing = 0;
+                for entry in entries {
+                    missing += usize::from(update.execute(params![key(entry), until.0])? == 0);
+                }
+                Ok(missing)
+            })
+            .await
     }
 
     /// Writes down arrivals; known ones are left as they are. Returns those already dealt with:
@@ -353,21 +391,28 @@ impl Ledger {
     }
 
     /// Entries of revisions that were finished before `before` and are still in the spool, oldest
-    /// first. None of a study with newer instances, which a new revision will want.
-    pub async fn releasable(&self, before: Timestamp) -> Result<Vec<EntryId>, DatabaseError> {
+    /// first. None of a study with newer instances, which a new revision will want, and none that
+    /// is committed and held at `now`.
+    pub async fn releasable(
+        &self,
+        before: Timestamp,
+        now: Timestamp,
+    ) -> Result<Vec<EntryId>, DatabaseError> {
+        let promised = commitment::IS_PROMISED;
         self.database
             .query(move |connection| {
                 connection
-                    .prepare_cached(
+                    .prepare_cached(&format!(
                         "SELECT i.entry FROM instance AS i
                          WHERE i.revision IS NOT NULL AND i.released_at IS NULL
+                           AND coalesce(i.held_until, 0) <= ?2 AND NOT {promised}
                            AND NOT EXISTS (SELECT 1 FROM instance AS o
                                            WHERE o.study = i.study AND o.revision IS NULL)
                            AND (SELECT max(finished_at) FROM revision AS r
                                 WHERE r.study = i.study) <= ?1
                          ORDER BY i.entry",
-                    )?
-                    .query_map([before.0], |row| row.get::<_, i64>(0).map(entry_id))?
+                    ))?
+                    .query_map([before.0, now.0], |row| row.get::<_, i64>(0).map(entry_id))?
                     .collect()
             })
             .await
@@ -530,8 +575,8 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     }
     connection.execute(
         "INSERT OR REPLACE INTO revision (study, revision, digest, method, first_received,
-            last_received, complete_at, finished_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+            last_received, complete_at, finished_at, evidence)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         params![
             study,
             revision.number,
@@ -541,6 +586,7 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
             revision.last_received.0,
             revision.complete_at.0,
             revision.finished_at.0,
+            revision.evidence.to_string(),
         ],
     )?;
     let mut update = connection.prepare_cached(

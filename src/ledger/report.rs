@@ -83,6 +83,9 @@ pub struct RevisionReport {
     pub instance_set_digest: String,
     /// How it was found to be complete.
     pub completeness: String,
+    /// What was known of how complete it is, as in messages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<serde_json::Value>,
     /// When it was found to be complete.
     pub complete: String,
     /// When its messages were made.
@@ -132,7 +135,7 @@ pub(super) fn study(connection: &Connection, study: &str) -> rusqlite::Result<Op
     };
     let revisions = connection
         .prepare_cached(
-            "SELECT revision, digest, method, complete_at, finished_at FROM revision
+            "SELECT revision, digest, method, complete_at, finished_at, evidence FROM revision
              WHERE study = ?1 ORDER BY revision",
         )?
         .query_map([study], |row| {
@@ -142,6 +145,9 @@ pub(super) fn study(connection: &Connection, study: &str) -> rusqlite::Result<Op
                 completeness: row.get(2)?,
                 complete: time(row, 3)?,
                 finished: time(row, 4)?,
+                evidence: row
+                    .get::<_, Option<String>>(5)?
+                    .and_then(|text| serde_json::from_str(&text).ok()),
             })
         })?
         .collect::<rusqlite::Result<_>>()?;

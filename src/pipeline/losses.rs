@@ -76,6 +76,7 @@ async fn failed(
         first: first.received_at,
         last: last.received_at,
         complete_at: now,
+        counted: None,
     };
     let refusal = Refusal::new(LOST, "the instances were damaged on the gateway's disk");
     let examined = Examined {
@@ -83,7 +84,13 @@ async fn failed(
         instances: BTreeMap::new(),
         header: Header::default(),
     };
-    let facts = report::facts(pipeline, &study, &[], 0, &digest, &prior, &examined);
+    let snapshot = report::Snapshot {
+        entries: &[],
+        set_aside: 0,
+        digest: &digest,
+        evidence: &[],
+    };
+    let facts = report::facts(pipeline, &study, &snapshot, &prior, &examined);
     let messages = report::messages(pipeline, &[], &facts, &prior, &examined);
     pipeline
         .ledger
@@ -92,6 +99,7 @@ async fn failed(
             number: prior.revision + 1,
             digest,
             method: study.method.as_str().to_owned(),
+            evidence: serde_json::json!([]),
             first_received: study.first,
             last_received: study.last,
             complete_at: now,

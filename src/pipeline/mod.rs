@@ -5,6 +5,7 @@
 //! forgotten, and ids are derived, so a second run owes nothing new. No other file knows the order.
 
 mod beside;
+mod evidence;
 mod examine;
 mod losses;
 mod order;
@@ -32,18 +33,21 @@ use crate::refusal::Refusal;
 use crate::registry::{Registry, Served, Sites};
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
-use crate::study::{Assembler, StableStudy};
+use crate::study::{Answer, Assembler, Order, StableStudy};
 use crate::telemetry::Metrics;
 
 use order::{Due, Line};
 
 pub use beside::Beside;
+pub use evidence::{Pacs, Sources};
 pub use report::MessageConfig;
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(1);
 /// Arrivals are taken note of in groups, so that the ledger's syncs do not slow the receivers down.
 const GATHER: Duration = Duration::from_millis(50);
+/// Looks at evidence at the same time.
+const LOOKS: usize = 64;
 /// Between attempts at a study that could not be finished.
 const ATTEMPTS: Backoff = Backoff::new(Duration::from_millis(500), Duration::from_secs(60));
 
@@ -53,6 +57,8 @@ pub struct Pipeline {
     pub spool: Spool,
     /// What became of them.
     pub ledger: Ledger,
+    /// What says how many instances a study should have.
+    pub sources: Sources,
     /// Models, as they are at any moment.
     pub registry: Arc<Registry>,
     /// Studies that versions which are not published still have to look at.
@@ -79,6 +85,53 @@ pub struct Pipeline {
     pub monitor: Arc<Monitor>,
 }
 
+/// What the pipeline is told. All but orders may be lost.
+pub struct Inbox {
+    wake: mpsc::Receiver<StudyInstanceUid>,
+    released: mpsc::Receiver<StudyInstanceUid>,
+    orders: mpsc::Receiver<Order>,
+    /// What was heard and speaks of instances that may not have been taken note of.
+    pending: (Vec<StudyInstanceUid>, Vec<Order>),
+}
+
+impl Inbox {
+    /// `wake` brings studies whose instances or evidence changed, `released` those whose last
+    /// association was released, `orders` what people say.
+    pub fn new(
+        wake: mpsc::Receiver<StudyInstanceUid>,
+        released: mpsc::Receiver<StudyInstanceUid>,
+        orders: mpsc::Receiver<Order>,
+    ) -> Self {
+        Self {
+            wake,
+            released,
+            orders,
+            pending: Default::default(),
+        }
+    }
+
+    /// Waits for something to be heard.
+    async fn listen(&mut self, assembler: &mut Assembler) {
+        tokio::select! {
+            // A study that is not open yet is looked at when it is.
+            Some(study) = self.wake.recv() => assembler.wake(&study),
+            Some(study) = self.released.recv() => self.pending.0.push(study),
+            Some(order) = self.orders.recv() => self.pending.1.push(order),
+            else => std::future::pending().await,
+        }
+    }
+
+    /// Tells the assembler, which knows every instance that came before what was heard.
+    fn tell(&mut self, assembler: &mut Assembler, now: Timestamp) {
+        for study in self.pending.0.drain(..) {
+            assembler.released(&study, now);
+        }
+        for order in self.pending.1.drain(..) {
+            let _ = order.answer.send(assembler.force(&order.study));
+        }
+    }
+}
+
 /// Studies between "complete" and "finished".
 #[derive(Default)]
 struct Work {
@@ -92,12 +145,9 @@ struct Work {
 
 impl Pipeline {
     /// Runs until `stop`; studies in hand are finished first.
-    pub async fn run(
-        self: Arc<Self>,
-        mut wake: mpsc::Receiver<StudyInstanceUid>,
-        stop: CancellationToken,
-    ) {
+    pub async fn run(self: Arc<Self>, mut inbox: Inbox, stop: CancellationToken) {
         let mut assembler = Assembler::new(self.study.clone());
+        let mut looks: JoinSet<Answer> = JoinSet::new();
         let mut arrivals: Vec<Arc<Entry>> = Vec::new();
         let mut work = Work::default();
         losses::account_for(&self).await;
@@ -105,7 +155,12 @@ impl Pipeline {
             arrivals.extend(self.spool.take_arrivals());
             self.take_note(&mut assembler, &mut arrivals).await;
             let now = Timestamp::now();
-            let stable = assembler.take_stable(now);
+            inbox.tell(&mut assembler, now);
+            let room = LOOKS.saturating_sub(looks.len());
+            let (stable, questions) = assembler.take(now, room);
+            for question in questions {
+                looks.spawn(evidence::answer(Arc::clone(&self), question));
+            }
             if !stable.is_empty() {
                 work.sorting.spawn(order::turns(Arc::clone(&self), stable));
             }
@@ -124,9 +179,14 @@ impl Pipeline {
             tokio::select! {
                 () = stop.cancelled() => {}
                 () = tokio::time::sleep(wait) => {}
-                Some(_) = wake.recv() => {
+                () = inbox.listen(&mut assembler) => {
                     tokio::time::sleep(GATHER.min(wait)).await;
-                    while wake.try_recv().is_ok() {}
+                    while let Ok(study) = inbox.wake.try_recv() {
+                        assembler.wake(&study);
+                    }
+                }
+                Some(answer) = looks.join_next() => {
+                    let _ = answer.map(|answer| assembler.learn(&answer));
                 }
                 Some(sorted) = work.sorting.join_next() => {
                     sorted.unwrap_or_default().into_iter().for_each(|due| work.line.admit(due));
@@ -252,21 +312,21 @@ impl Pipeline {
             .await
         };
         self.keep_what_broke_a_decoder(&entries, &examined).await;
-        let facts = report::facts(
-            self,
-            study,
-            &entries,
-            others.len(),
-            &digest,
-            &prior,
-            &examined,
-        );
+        let evidence = evidence::gather(self, &study.uid, &entries, study.counted).await;
+        let snapshot = report::Snapshot {
+            entries: &entries,
+            set_aside: others.len(),
+            digest: &digest,
+            evidence: &evidence,
+        };
+        let facts = report::facts(self, study, &snapshot, &prior, &examined);
         let messages = report::messages(self, &models, &facts, &prior, &examined);
         let revision = Revision {
             study: study.uid.clone(),
             number: prior.revision + 1,
             digest: digest.clone(),
             method: study.method.as_str().to_owned(),
+            evidence: serde_json::to_value(&facts.evidence).unwrap_or_default(),
             first_received: study.first,
             last_received: study.last,
             complete_at: study.complete_at,

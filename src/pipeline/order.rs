@@ -142,6 +142,7 @@ mod tests {
                 first: now,
                 last: now,
                 complete_at: now,
+                counted: None,
             },
             turn: Turn {
                 priority,

@@ -9,7 +9,7 @@ use super::examine::{Examined, Run};
 use super::{Pipeline, Served};
 use crate::clock::Timestamp;
 use crate::findings::Outcome;
-use crate::findings::event::{self, Remark, StudyFacts};
+use crate::findings::event::{self, EvidenceFact, Remark, StudyFacts};
 use crate::findings::identity::{MessageKey, message_id, routing_key};
 use crate::ledger::{InstanceOutcome, Prior};
 use crate::model::Role;
@@ -18,6 +18,7 @@ use crate::outbox::{Exchange, Message};
 use crate::refusal::Refusal;
 use crate::spool::Entry;
 use crate::study::StableStudy;
+use crate::study::evidence::{Evidence, Verdict};
 
 /// The `[message]` section: what messages may say.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -41,17 +42,33 @@ impl Default for MessageConfig {
     }
 }
 
+/// A study as it was when the work on it began.
+pub(super) struct Snapshot<'a> {
+    /// One entry per SOP Instance UID.
+    pub entries: &'a [Arc<Entry>],
+    /// Others of the same SOP Instance UIDs.
+    pub set_aside: usize,
+    /// Digest of the instance set, hex.
+    pub digest: &'a str,
+    /// What is known of how complete it is, the strongest first.
+    pub evidence: &'a [Evidence],
+}
+
 /// What every message about this revision says of the study.
 pub(super) fn facts(
     pipeline: &Pipeline,
     study: &StableStudy,
-    entries: &[Arc<Entry>],
-    set_aside: usize,
-    digest: &str,
+    snapshot: &Snapshot<'_>,
     prior: &Prior,
     examined: &Examined,
 ) -> StudyFacts {
     let policy = &pipeline.message;
+    let Snapshot {
+        entries,
+        set_aside,
+        digest,
+        evidence,
+    } = *snapshot;
     let header = &examined.header;
     let first_of = |value: fn(&Entry) -> &String| {
         let found = entries
@@ -74,6 +91,7 @@ pub(super) fn facts(
             text: "instances of an earlier revision are no longer in the spool".to_owned(),
         });
     }
+    quality.extend(remarks(evidence));
     let body_part = first_of(|entry| &entry.body_part);
     StudyFacts {
         study_instance_uid: study.uid.as_str().to_owned(),
@@ -86,7 +104,9 @@ pub(super) fn facts(
         body_part: (!body_part.is_empty()).then_some(body_part),
         study_date: header.study_date.clone(),
         instances: entries.len(),
+        instances_expected: evidence.iter().find_map(Evidence::instances_expected),
         completeness: study.method.as_str(),
+        evidence: evidence.iter().map(fact).collect(),
         calling_ae: last.map_or_else(String::new, |e| e.arrival.calling_ae.as_str().to_owned()),
         called_ae: last.map_or_else(String::new, |e| e.arrival.called_ae.as_str().to_owned()),
         instance_set_digest: digest.to_owned(),
@@ -95,6 +115,45 @@ pub(super) fn facts(
         complete_at: study.complete_at,
         quality,
     }
+}
+
+fn fact(evidence: &Evidence) -> EvidenceFact {
+    EvidenceFact {
+        kind: evidence.kind.as_str(),
+        verdict: evidence.verdict.as_str(),
+        expected: evidence.expected,
+        received: evidence.received,
+        source: evidence.source.clone(),
+    }
+}
+
+/// What evidence, the strongest first, says that a reader of the findings should know.
+fn remarks(evidence: &[Evidence]) -> Vec<Remark> {
+    let says = |verdict| move |piece: &&Evidence| piece.verdict == verdict;
+    let mut remarks = Vec::new();
+    let complete = evidence.iter().find(says(Verdict::Complete));
+    let incomplete = evidence.iter().find(says(Verdict::Incomplete));
+    if let Some((complete, incomplete)) = complete.zip(incomplete) {
+        remarks.push(Remark {
+            code: "evidence-disagrees",
+            text: format!("{}, {}", complete.in_words(), incomplete.in_words()),
+        });
+    }
+    for piece in evidence.iter().filter(says(Verdict::Incomplete)) {
+        if piece.expected.is_some() {
+            remarks.push(Remark {
+                code: "instances-missing",
+                text: piece.in_words(),
+            });
+        }
+    }
+    if evidence.iter().any(|piece| piece.discontinued) {
+        remarks.push(Remark {
+            code: "procedure-discontinued",
+            text: "the modality broke off a step of this study".to_owned(),
+        });
+    }
+    remarks
 }
 
 /// One message per run, and one per earlier message that nothing replaces.

@@ -2,9 +2,20 @@
 //!
 //! N-CREATE and N-SET arrive as data sets and leave here as rows: the state of the step, the studies
 //! it belongs to, the instances it lists. The data sets themselves are kept as received.
+//!
+//! A step that is over stays as long as the ledger remembers; one in progress at least a week, because
+//! its end is still to be told.
+
+mod attributes;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use self::attributes::{Beginning, Change, Fault};
 
 use rusqlite::{Connection, OptionalExtension, params};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
 use crate::dicom::{AeTitle, SopClassUid, SopInstanceUid, StudyInstanceUid};
@@ -16,6 +27,7 @@ CREATE TABLE IF NOT EXISTS procedure_step (
     calling_ae TEXT NOT NULL,
     state TEXT NOT NULL,
     discontinuation TEXT,
+    performed INTEGER NOT NULL,
     created_at INTEGER NOT NULL,
     updated_at INTEGER NOT NULL,
     transfer_syntax TEXT NOT NULL,
@@ -28,6 +40,7 @@ CREATE TABLE IF NOT EXISTS procedure_study (
     study TEXT NOT NULL,
     PRIMARY KEY (study, sop_instance)
 ) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS procedure_study_step ON procedure_study (sop_instance);
 CREATE TABLE IF NOT EXISTS procedure_reference (
     step TEXT NOT NULL,
     position INTEGER NOT NULL,
@@ -36,6 +49,9 @@ CREATE TABLE IF NOT EXISTS procedure_reference (
     PRIMARY KEY (step, position)
 ) WITHOUT ROWID;
 ";
+
+/// A step in progress is forgotten no earlier than this after it was last heard of.
+const PATIENCE: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Performed Procedure Step Status (0040,0252).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -79,6 +95,8 @@ pub struct Created {
     pub calling_ae: AeTitle,
     /// Study Instance UIDs of its Scheduled Step Attributes Sequence (0040,0270).
     pub studies: Vec<StudyInstanceUid>,
+    /// As in [`Changed`]; most steps begin without.
+    pub references: Option<Vec<(SopClassUid, SopInstanceUid)>>,
     /// Transfer syntax of the data set.
     pub transfer_syntax: String,
     /// The data set as received.
@@ -94,7 +112,8 @@ pub struct Changed {
     pub state: Option<State>,
     /// Code Value of the Performed Procedure Step Discontinuation Reason Code Sequence (0040,0281).
     pub discontinuation: Option<String>,
-    /// Instances of its Performed Series Sequence (0040,0340); `None` when the data set has none.
+    /// Instances of its Performed Series Sequence (0040,0340), which replace those before; `None` when
+    /// the data set has no series.
     pub references: Option<Vec<(SopClassUid, SopInstanceUid)>>,
     /// Transfer syntax of the data set.
     pub transfer_syntax: String,
@@ -111,8 +130,10 @@ pub enum Outcome {
     Duplicate,
     /// N-SET of a step that is not (0112H).
     Unknown,
-    /// N-SET of a step that is no longer in progress (0110H with Error ID A710H, PS3.4 F.7.2.2.2).
+    /// N-SET of a step that is no longer in progress (0110H with Error ID A710H, PS3.4 F.7.2.2.4).
     Final,
+    /// N-SET that ends a step of which no series was ever told (0121H, PS3.4 Table F.7.2-1, note 2).
+    NoSeries,
 }
 
 /// A step of a study, as evidence of what there should be.
@@ -128,14 +149,17 @@ pub struct Step {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub discontinuation_reason: Option<String>,
     /// When it began.
-    #[serde(skip)]
+    #[serde(rename = "created", serialize_with = "rfc3339")]
     pub created_at: Timestamp,
     /// When it last changed.
-    #[serde(skip)]
+    #[serde(rename = "updated", serialize_with = "rfc3339")]
     pub updated_at: Timestamp,
-    /// SOP Instance UIDs that it lists.
-    #[serde(skip)]
+    /// SOP Instance UIDs that it lists, each once.
     pub instances: Vec<String>,
+}
+
+fn rfc3339<S: Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&at.rfc3339())
 }
 
 /// The durable steps. Clones share them.
@@ -175,6 +199,16 @@ impl Store {
             .query(move |connection| of_study(connection, &study))
             .await
     }
+
+    /// Forgets the steps that ended before this moment. Those in progress go when nothing was heard of
+    /// them since this moment, and for a week.
+    pub async fn expire(&self, before: Timestamp, now: Timestamp) -> Result<(), DatabaseError> {
+        let patience = i64::try_from(PATIENCE.as_micros()).unwrap_or(i64::MAX);
+        let patient = now.0.saturating_sub(patience);
+        self.database
+            .write(move |connection| expire(connection, before, Timestamp(patient)))
+            .await
+    }
 }
 
 fn create(connection: &Connection, step: &Created, at: Timestamp) -> rusqlite::Result<Outcome> {
@@ -182,13 +216,15 @@ fn create(connection: &Connection, step: &Created, at: Timestamp) -> rusqlite::R
     let inserted = connection
         .prepare_cached(
             "INSERT OR IGNORE INTO procedure_step
-                (sop_instance, calling_ae, state, created_at, updated_at, transfer_syntax, created)
-             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6)",
+                (sop_instance, calling_ae, state, performed, created_at, updated_at,
+                 transfer_syntax, created)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6, ?7)",
         )?
         .execute(params![
             uid,
             step.calling_ae.as_str(),
             State::InProgress.as_str(),
+            step.references.is_some(),
             at.0,
             step.transfer_syntax,
             step.data_set,
@@ -201,25 +237,34 @@ fn create(connection: &Connection, step: &Created, at: Timestamp) -> rusqlite::R
             .prepare_cached("INSERT OR IGNORE INTO procedure_study VALUES (?1, ?2)")?
             .execute(params![uid, study.as_str()])?;
     }
+    if let Some(references) = &step.references {
+        refer(connection, uid, references)?;
+    }
     Ok(Outcome::Done(step.studies.clone()))
 }
 
 fn set(connection: &Connection, change: &Changed, at: Timestamp) -> rusqlite::Result<Outcome> {
     let uid = change.sop_instance.as_str();
-    let state: Option<String> = connection
-        .prepare_cached("SELECT state FROM procedure_step WHERE sop_instance = ?1")?
-        .query_row([uid], |row| row.get(0))
+    let found: Option<(String, bool)> = connection
+        .prepare_cached("SELECT state, performed FROM procedure_step WHERE sop_instance = ?1")?
+        .query_row([uid], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    match state.as_deref().map(State::parse) {
-        None => return Ok(Outcome::Unknown),
-        Some(Some(State::InProgress)) => {}
-        Some(_) => return Ok(Outcome::Final),
+    let Some((state, performed)) = found else {
+        return Ok(Outcome::Unknown);
+    };
+    if State::parse(&state) != Some(State::InProgress) {
+        return Ok(Outcome::Final);
+    }
+    let ends = change.state.is_some_and(|state| state != State::InProgress);
+    if ends && !performed && change.references.is_none() {
+        return Ok(Outcome::NoSeries);
     }
     connection
         .prepare_cached(
             "UPDATE procedure_step
              SET state = coalesce(?2, state), discontinuation = coalesce(?3, discontinuation),
-                 updated_at = ?4, last_set = ?5, set_transfer_syntax = ?6
+                 updated_at = ?4, last_set = ?5, set_transfer_syntax = ?6,
+                 performed = performed OR ?7
              WHERE sop_instance = ?1",
         )?
         .execute(params![
@@ -229,14 +274,10 @@ fn set(connection: &Connection, change: &Changed, at: Timestamp) -> rusqlite::Re
             at.0,
             change.data_set,
             change.transfer_syntax,
+            change.references.is_some(),
         ])?;
     if let Some(references) = &change.references {
-        connection.execute("DELETE FROM procedure_reference WHERE step = ?1", [uid])?;
-        let mut insert =
-            connection.prepare_cached("INSERT INTO procedure_reference VALUES (?1, ?2, ?3, ?4)")?;
-        for (position, (class, instance)) in (0_i64..).zip(references) {
-            insert.execute(params![uid, position, class.as_str(), instance.as_str()])?;
-        }
+        refer(connection, uid, references)?;
     }
     let studies: Vec<String> = connection
         .prepare_cached("SELECT study FROM procedure_study WHERE sop_instance = ?1")?
@@ -244,6 +285,39 @@ fn set(connection: &Connection, change: &Changed, at: Timestamp) -> rusqlite::Re
         .collect::<rusqlite::Result<_>>()?;
     let parse = |study: &String| StudyInstanceUid::parse(study).ok();
     Ok(Outcome::Done(studies.iter().filter_map(parse).collect()))
+}
+
+/// Puts the list of a step in the place of the one before.
+fn refer(
+    connection: &Connection,
+    step: &str,
+    references: &[(SopClassUid, SopInstanceUid)],
+) -> rusqlite::Result<()> {
+    connection
+        .prepare_cached("DELETE FROM procedure_reference WHERE step = ?1")?
+        .execute([step])?;
+    let mut insert =
+        connection.prepare_cached("INSERT INTO procedure_reference VALUES (?1, ?2, ?3, ?4)")?;
+    for (position, (class, instance)) in (0_i64..).zip(references) {
+        insert.execute(params![step, position, class.as_str(), instance.as_str()])?;
+    }
+    Ok(())
+}
+
+fn expire(connection: &Connection, before: Timestamp, patient: Timestamp) -> rusqlite::Result<()> {
+    const OLD: &str = "SELECT sop_instance FROM procedure_step
+         WHERE updated_at < ?1 AND (state <> ?3 OR updated_at < ?2)";
+    for (table, step) in [
+        ("procedure_reference", "step"),
+        ("procedure_study", "sop_instance"),
+        ("procedure_step", "sop_instance"),
+    ] {
+        connection.execute(
+            &format!("DELETE FROM {table} WHERE {step} IN ({OLD})"),
+            params![before.0, patient.0, State::InProgress.as_str()],
+        )?;
+    }
+    Ok(())
 }
 
 fn of_study(connection: &Connection, study: &str) -> rusqlite::Result<Vec<Step>> {
@@ -276,56 +350,4 @@ fn of_study(connection: &Connection, study: &str) -> rusqlite::Result<Vec<Step>>
         });
     }
     Ok(steps)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_step_begins_ends_and_stays_ended() {
-        let dir = tempfile::tempdir().unwrap();
-        let database = Database::open(&dir.path().join("state.db"), SCHEMA, &[]).unwrap();
-        let store = Store::new(database);
-        let study = StudyInstanceUid::parse("1.9").unwrap();
-        let step = Created {
-            sop_instance: SopInstanceUid::parse("1.2").unwrap(),
-            calling_ae: AeTitle::parse("CT2").unwrap(),
-            studies: vec![study.clone()],
-            transfer_syntax: "1.2.840.10008.1.2".into(),
-            data_set: vec![1],
-        };
-        let done = Outcome::Done(vec![study]);
-        assert_eq!(
-            store.create(step.clone(), Timestamp(1)).await.unwrap(),
-            done
-        );
-        let again = store.create(step, Timestamp(2)).await.unwrap();
-        assert_eq!(again, Outcome::Duplicate);
-        let end = Changed {
-            sop_instance: SopInstanceUid::parse("1.2").unwrap(),
-            state: Some(State::Completed),
-            discontinuation: None,
-            references: Some(vec![(
-                SopClassUid::parse("1.2.840.10008.5.1.4.1.1.2").unwrap(),
-                SopInstanceUid::parse("1.3").unwrap(),
-            )]),
-            transfer_syntax: "1.2.840.10008.1.2".into(),
-            data_set: vec![2],
-        };
-        assert_eq!(store.set(end.clone(), Timestamp(3)).await.unwrap(), done);
-        let late = store.set(end.clone(), Timestamp(4)).await.unwrap();
-        assert_eq!(late, Outcome::Final);
-        let other = Changed {
-            sop_instance: SopInstanceUid::parse("1.4").unwrap(),
-            ..end
-        };
-        let unknown = store.set(other, Timestamp(4)).await.unwrap();
-        assert_eq!(unknown, Outcome::Unknown);
-        let steps = store.of_study("1.9".into()).await.unwrap();
-        assert_eq!(steps.len(), 1);
-        assert_eq!(steps[0].state, State::Completed);
-        assert_eq!(steps[0].instances, ["1.3"]);
-    }
 }

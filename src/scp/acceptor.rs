@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Buf;
 use dicom_ul::Pdu;
 use dicom_ul::pdu::{AssociationRQ, MAXIMUM_PDU_SIZE, read_pdu, write_pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -9,15 +10,31 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::Shared;
 use super::admission::Slot;
 use super::interruption::Interruption;
+use super::items::items;
 use super::negotiation::{self, Agreement, Titles};
-use super::pdu_stream::{A_ASSOCIATE_RQ, PduStream};
+use super::pdu_stream::{A_ABORT, A_ASSOCIATE_RQ, PduStream};
 use super::rejection::Rejection;
-
-/// Longest association request we read: 128 contexts with 100 transfer syntaxes each need 400 KiB.
-const MAX_REQUEST_LENGTH: u32 = 1 << 20;
+use super::user_information::UserInformation;
 
 /// Fixed fields before the items of an A-ASSOCIATE-RQ (PS3.8 Table 9-11).
 const FIXED_FIELDS: usize = 68;
+
+/// Presentation context ID and reserved bytes before the sub-items of a presentation context (PS3.8
+/// Table 9-13).
+const CONTEXT_FIELDS: usize = 4;
+
+/// Presentation contexts of one association: the odd numbers of a byte.
+const MAX_CONTEXTS: usize = 128;
+
+/// Transfer syntaxes of one context: several times as many as there are.
+const MAX_TRANSFER_SYNTAXES: usize = 256;
+
+/// Item and sub-item types (PS3.8 9.3.2).
+const APPLICATION_CONTEXT: u8 = 0x10;
+const PRESENTATION_CONTEXT: u8 = 0x20;
+const ABSTRACT_SYNTAX: u8 = 0x30;
+const TRANSFER_SYNTAX: u8 = 0x40;
+const USER_INFORMATION: u8 = 0x50;
 
 /// An association that both sides agreed to.
 pub(super) struct Established {
@@ -47,7 +64,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     peer: IpAddr,
     shared: &Shared,
 ) -> Result<Established, Refused> {
-    let request = read_request(stream).await?;
+    let (request, user) = read_request(stream).await?;
     let (titles, slot) = match admit(&request, peer, shared) {
         Ok(admitted) => admitted,
         Err((rejection, titles)) => {
@@ -55,7 +72,8 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
             return Err(Refused::Rejected(rejection, titles));
         }
     };
-    let agreement = negotiation::agree(request, &titles, &shared.config)?;
+    let commitment = shared.services.commitments.is_some();
+    let agreement = negotiation::agree(&request, &user, &titles, &shared.config, commitment)?;
     send(stream, &Pdu::AssociationAC(agreement.reply.clone())).await?;
     Ok(Established {
         titles,
@@ -84,52 +102,77 @@ fn admit(
 
 async fn read_request<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut PduStream<S>,
-) -> Result<AssociationRQ, Interruption> {
-    let (kind, length) = stream.pdu_header().await?;
-    match kind {
-        A_ASSOCIATE_RQ if length > MAX_REQUEST_LENGTH => {
-            return Err(Interruption::PduLength { kind, length });
-        }
-        A_ASSOCIATE_RQ => {}
+) -> Result<(AssociationRQ, UserInformation), Interruption> {
+    match stream.pdu_header().await? {
+        A_ASSOCIATE_RQ => parse_request(&stream.contents().await?),
         // A peer that aborts before it began has nothing to be told.
-        0x07 => return Err(Interruption::AbortedByPeer),
-        0x02..=0x06 => return Err(Interruption::UnexpectedPdu(kind)),
-        _ => return Err(Interruption::UnrecognizedPdu(kind)),
+        A_ABORT => Err(Interruption::AbortedByPeer),
+        kind => Err(Interruption::UnexpectedPdu(kind)),
     }
-    let body = stream
-        .take(usize::try_from(length).unwrap_or(usize::MAX))
-        .await?;
-    parse_request(&body)
 }
 
-/// Reads an A-ASSOCIATE-RQ with dicom-ul, without the items that neither of us knows.
-fn parse_request(body: &[u8]) -> Result<AssociationRQ, Interruption> {
-    let pdu = known_items(body).ok_or(Interruption::Request("items do not fit the PDU"))?;
-    match read_pdu(pdu.as_slice(), MAXIMUM_PDU_SIZE, false) {
-        Ok(Some(Pdu::AssociationRQ(request))) => Ok(request),
+/// Reads an A-ASSOCIATE-RQ: its user information by ourselves, the rest with dicom-ul, which gets
+/// the items that both of us know. Unknown ones are to be ignored (PS3.8 9.3.1), but dicom-ul refuses
+/// the whole PDU for one.
+fn parse_request(body: &[u8]) -> Result<(AssociationRQ, UserInformation), Interruption> {
+    let (fixed, rest) = body
+        .split_at_checked(FIXED_FIELDS)
+        .ok_or(Interruption::Request("fixed fields are missing"))?;
+    let mut kept = fixed.to_vec();
+    let mut user = UserInformation::default();
+    let mut contexts = 0;
+    for item in items(rest) {
+        let item = item.ok_or(Interruption::Request("items do not fit the PDU"))?;
+        match item.kind {
+            APPLICATION_CONTEXT => kept.extend_from_slice(item.whole),
+            PRESENTATION_CONTEXT if contexts == MAX_CONTEXTS => {
+                return Err(Interruption::Request("more contexts than there are IDs"));
+            }
+            PRESENTATION_CONTEXT => {
+                contexts += 1;
+                keep_context(&mut kept, item.contents)?;
+            }
+            USER_INFORMATION => user.read(item.contents)?,
+            _ => {}
+        }
+    }
+    let length = u32::try_from(kept.len()).unwrap_or(u32::MAX);
+    let header = [&[A_ASSOCIATE_RQ, 0][..], &length.to_be_bytes()].concat();
+    match read_pdu(header.chain(kept.as_slice()), MAXIMUM_PDU_SIZE, false) {
+        Ok(Some(Pdu::AssociationRQ(request))) => Ok((request, user)),
         _ => Err(Interruption::Request("items cannot be read")),
     }
 }
 
-/// Builds the PDU again from its fixed fields and the three items of a request (application
-/// context, presentation context, user information). Unknown items are to be ignored (PS3.8 9.3.1),
-/// but dicom-ul refuses the whole PDU for one. `None`: a length runs past the end.
-fn known_items(body: &[u8]) -> Option<Vec<u8>> {
-    let (fixed, mut items) = body.split_at_checked(FIXED_FIELDS)?;
-    let mut kept = fixed.to_vec();
-    while !items.is_empty() {
-        let &[kind, _, length_high, length_low] = items.first_chunk::<4>()?;
-        let (item, rest) = items
-            .split_at_checked(4 + usize::from(u16::from_be_bytes([length_high, length_low])))?;
-        if matches!(kind, 0x10 | 0x20 | 0x50) {
-            kept.extend_from_slice(item);
+/// Appends a presentation context item with the sub-items that are known: one abstract syntax and
+/// the transfer syntaxes.
+fn keep_context(kept: &mut Vec<u8>, contents: &[u8]) -> Result<(), Interruption> {
+    let (id, rest) = contents
+        .split_at_checked(CONTEXT_FIELDS)
+        .ok_or(Interruption::Request("presentation context is too short"))?;
+    let start = kept.len();
+    kept.extend_from_slice(&[PRESENTATION_CONTEXT, 0, 0, 0]);
+    kept.extend_from_slice(id);
+    let (mut abstract_syntaxes, mut transfer_syntaxes) = (0, 0);
+    for item in items(rest) {
+        let item = item.ok_or(Interruption::Request("sub-items do not fit their item"))?;
+        match item.kind {
+            ABSTRACT_SYNTAX => abstract_syntaxes += 1,
+            TRANSFER_SYNTAX => transfer_syntaxes += 1,
+            _ => continue,
         }
-        items = rest;
+        kept.extend_from_slice(item.whole);
     }
-    let mut pdu = vec![A_ASSOCIATE_RQ, 0];
-    pdu.extend_from_slice(&u32::try_from(kept.len()).ok()?.to_be_bytes());
-    pdu.append(&mut kept);
-    Some(pdu)
+    if abstract_syntaxes != 1 || transfer_syntaxes > MAX_TRANSFER_SYNTAXES {
+        return Err(Interruption::Request(
+            "not one abstract syntax, or too many transfer syntaxes",
+        ));
+    }
+    let length = u16::try_from(kept.len() - start - 4).unwrap_or(u16::MAX);
+    if let Some(field) = kept.get_mut(start + 2..start + 4) {
+        field.copy_from_slice(&length.to_be_bytes());
+    }
+    Ok(())
 }
 
 async fn send<S: AsyncRead + AsyncWrite + Unpin>(
@@ -182,9 +225,49 @@ mod tests {
             0x50,
             &[item(0x77, b"?"), item(0x51, &[0, 0, 0x40, 0])].concat(),
         );
-        let request = parse_request(&body(&all)).unwrap();
+        let (request, _) = parse_request(&body(&all)).unwrap();
         assert_eq!(request.calling_ae_title, "CALLING");
         assert_eq!(request.presentation_contexts.len(), 1);
+    }
+
+    fn context(id: u8, sub_items: &[Vec<u8>]) -> Vec<u8> {
+        item(0x20, &[&[id, 0, 0, 0][..], &sub_items.concat()].concat())
+    }
+
+    #[test]
+    fn sub_items_that_nobody_knows_are_ignored_in_contexts_too() {
+        let class = item(0x30, b"1.2.840.10008.1.1");
+        let syntax = item(0x40, b"1.2.840.10008.1.2");
+        let mut all = items();
+        let unknown = item(0x41, b"from the future");
+        all[1] = context(
+            5,
+            &[unknown.clone(), class.clone(), unknown, syntax.clone()],
+        );
+        let (request, _) = parse_request(&body(&all)).unwrap();
+        let proposed = &request.presentation_contexts[0];
+        assert_eq!((proposed.id, proposed.transfer_syntaxes.len()), (5, 1));
+        for sub_items in [&[syntax.clone()][..], &[class.clone(), class, syntax]] {
+            all[1] = context(5, sub_items);
+            assert!(parse_request(&body(&all)).is_err());
+        }
+    }
+
+    #[test]
+    fn as_many_contexts_and_transfer_syntaxes_as_there_can_be_and_no_more() {
+        let class = item(0x30, b"1.2.840.10008.1.1");
+        let syntax = item(0x40, b"1.2.840.10008.1.2");
+        let many = |contexts: usize, syntaxes: usize| {
+            let mut sub_items = vec![class.clone()];
+            sub_items.resize(1 + syntaxes, syntax.clone());
+            let mut all = items();
+            all.splice(1..2, vec![context(1, &sub_items); contexts]);
+            parse_request(&body(&all)).map(|(request, _)| request.presentation_contexts.len())
+        };
+        assert_eq!(many(128, 1).unwrap(), 128);
+        assert!(many(129, 1).is_err());
+        assert_eq!(many(1, 256).unwrap(), 1);
+        assert!(many(1, 257).is_err());
     }
 
     #[test]
@@ -201,10 +284,10 @@ mod tests {
         let config = super::super::Config::default();
         let good = body(&items());
         let check = |bytes: &[u8]| {
-            if let Ok(request) = parse_request(bytes)
+            if let Ok((request, user)) = parse_request(bytes)
                 && let Ok(titles) = negotiation::admit(&request, &config)
             {
-                let _ = negotiation::agree(request, &titles, &config);
+                let _ = negotiation::agree(&request, &user, &titles, &config, true);
             }
         };
         for at in 0..good.len() {

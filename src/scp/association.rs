@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
+use super::commitment::Reports;
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::{Context, Titles};
 use super::pdu_stream::{PduStream, Pdv};
@@ -43,7 +45,10 @@ pub(super) struct Association<'a, S> {
     pub(super) peer_max_pdu_length: u32,
     /// Receive block kept between instances.
     pub(super) block: Option<Vec<u8>>,
+    /// Storage Commitment reports that this association may carry.
+    pub(super) reports: Reports,
     pub(super) tally: Tally,
+    pub(super) delivery: Delivery,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
@@ -62,6 +67,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             biased;
             () = shared.draining.cancelled() => return Err(self.farewell().await),
             waited = self.stream.wait_for_message(shared.config.idle_timeout.get()) => waited?,
+            outgoing = self.reports.next() => return self.send_report(outgoing).await,
         }
         let (id, request) = self.read_command().await?;
         let contexts = self.contexts;
@@ -87,6 +93,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 if request.message_id.is_some() && context.kind == Kind::ProcedureStep =>
             {
                 self.n_set(id, context, &request).await
+            }
+            field
+                if field == CommandField::N_EVENT_REPORT.response()
+                    && self.reports.answered(&request) =>
+            {
+                self.discard_if_present(id, &request).await
             }
             // There is nothing to cancel, and a C-CANCEL has no response (PS3.7 9.3.2.3).
             CommandField::C_CANCEL => self.discard_if_present(id, &request).await,
@@ -157,13 +169,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         status: Status,
         comment: Option<&'static str>,
     ) -> Result<(), Interruption> {
+        self.respond_with(id, request, status, comment, None).await
+    }
+
+    /// [`Association::respond`] with an Error ID (0000,0903).
+    pub(super) async fn respond_with(
+        &mut self,
+        id: u8,
+        request: &Command,
+        status: Status,
+        comment: Option<&'static str>,
+        error_id: Option<u16>,
+    ) -> Result<(), Interruption> {
         let valid = |uid: &Option<String>| uid.clone().filter(|uid| Uid::parse(uid).is_ok());
         let response = Command {
             responded_to: request.message_id,
-            affected_sop_class: valid(&request.affected_sop_class),
-            affected_sop_instance: valid(&request.affected_sop_instance),
+            // What a request names as requested is affected in its response (PS3.7 10.3).
+            affected_sop_class: valid(&request.affected_sop_class)
+                .or_else(|| valid(&request.requested_sop_class)),
+            affected_sop_instance: valid(&request.affected_sop_instance)
+                .or_else(|| valid(&request.requested_sop_instance)),
             status: Some(status),
             error_comment: comment.map(str::to_owned),
+            error_id,
             ..Command::new(request.field.response())
         };
         let command = match request.field {

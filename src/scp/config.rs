@@ -49,6 +49,18 @@ pub struct Config {
     pub peers: Peers,
     /// What to do with SOP classes that DICOM did not register.
     pub private_sop_classes: PrivateSopClasses,
+    /// What to do with a user identity. It is never checked.
+    pub user_identity: UserIdentity,
+}
+
+/// Policy for user identities (PS3.7 D.3.3.7), which some requestors send with every association.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum UserIdentity {
+    /// Say nothing, as an acceptor does that does not support them.
+    Ignore,
+    /// Acknowledge a username for requestors that insist on it.
+    Accept,
 }
 
 /// Policy for SOP classes outside DICOM's own root, whose purpose their UID does not tell.
@@ -78,6 +90,7 @@ impl Default for Config {
             max_instance_bytes: ByteSize(4 << 30),
             peers: Peers::default(),
             private_sop_classes: PrivateSopClasses::Store,
+            user_identity: UserIdentity::Ignore,
         }
     }
 }

@@ -11,6 +11,8 @@ use super::Shared;
 use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
+use super::commitment::Reports;
+use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
@@ -53,9 +55,7 @@ impl Connection {
             }
             Err(Refused::Interrupted(interruption)) => {
                 self.report_no_association(&interruption, shared);
-                // A peer that said nothing in time is told nothing either (AA-2, PS3.8 Table 9-9).
-                let silent = matches!(interruption, Interruption::TimedOut(_));
-                !silent && say_goodbye(&mut stream, &interruption).await
+                abort(&mut stream, interruption.abort_without_association()).await
             }
             Err(Refused::Rejected(rejection, titles)) => {
                 self.report_rejection(rejection, titles.as_ref(), shared);
@@ -90,10 +90,17 @@ impl Connection {
             contexts: &agreement.contexts,
             peer_max_pdu_length: agreement.peer_max_pdu_length,
             block: None,
+            reports: Reports::default(),
             tally: Tally::default(),
+            delivery: Delivery::begin(&shared.services.deliveries),
         };
         let interruption = association.serve().await;
-        let tally = association.tally;
+        let Association {
+            tally, delivery, ..
+        } = association;
+        if let Interruption::Released = interruption {
+            delivery.released();
+        }
         let listening = say_goodbye(stream, &interruption).await;
         // The place is free now: waiting for the peer to close costs a connection only.
         drop((active, slot));
@@ -174,7 +181,15 @@ async fn say_goodbye<S: AsyncRead + AsyncWrite + Unpin>(
     if let Interruption::Released = interruption {
         return stream.send_release_response().await.is_ok();
     }
-    match interruption.abort() {
+    abort(stream, interruption.abort()).await
+}
+
+/// Sends the A-ABORT we owe, if any; false when nobody is there to hear it.
+async fn abort<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut PduStream<S>,
+    owed: Option<(u8, u8)>,
+) -> bool {
+    match owed {
         Some((source, reason)) => stream.send_abort(source, reason).await.is_ok(),
         None => false,
     }

@@ -69,7 +69,9 @@ pub enum Interruption {
     EndlessDataSet,
 }
 
-/// Source of an A-ABORT: the service provider, our upper layer (PS3.8 9.3.8).
+/// Source of an A-ABORT (PS3.8 9.3.8): the service user, who has its own reasons, or the service
+/// provider, our upper layer.
+const SERVICE_USER: u8 = 0;
 const SERVICE_PROVIDER: u8 = 2;
 const NOT_SPECIFIED: u8 = 0;
 const UNRECOGNIZED_PDU: u8 = 1;
@@ -77,24 +79,41 @@ const UNEXPECTED_PDU: u8 = 2;
 const INVALID_PARAMETER: u8 = 6;
 
 impl Interruption {
-    /// Source and reason of the A-ABORT we owe the peer; `None` when nothing is to be said, because
-    /// the peer ended the association or is gone (PS3.8 Table 9-26).
+    /// Source and reason of the A-ABORT we owe the peer of an association; `None` when nothing is to
+    /// be said, because the peer ended the association or is gone. Our own decisions are the service
+    /// user's (AA-1 of PS3.8 Table 9-9), what breaks the protocol is the service provider's (AA-8).
     pub const fn abort(&self) -> Option<(u8, u8)> {
-        let reason = match self {
+        Some(match self {
             Self::Released | Self::AbortedByPeer | Self::Closed | Self::Truncated | Self::Io(_) => {
                 return None;
             }
-            Self::TimedOut(_) | Self::Draining | Self::EndlessDataSet => NOT_SPECIFIED,
-            Self::UnrecognizedPdu(_) => UNRECOGNIZED_PDU,
-            Self::UnexpectedPdu(_) | Self::FragmentKind | Self::Unanswerable(_) => UNEXPECTED_PDU,
+            Self::TimedOut(_) | Self::Draining | Self::EndlessDataSet => {
+                (SERVICE_USER, NOT_SPECIFIED)
+            }
+            Self::UnrecognizedPdu(_) => (SERVICE_PROVIDER, UNRECOGNIZED_PDU),
+            Self::UnexpectedPdu(_) | Self::FragmentKind | Self::Unanswerable(_) => {
+                (SERVICE_PROVIDER, UNEXPECTED_PDU)
+            }
             Self::PduLength { .. }
             | Self::PdvLength(_)
             | Self::Request(_)
             | Self::PresentationContext(_)
             | Self::CommandTooLong
-            | Self::Command(_) => INVALID_PARAMETER,
-        };
-        Some((SERVICE_PROVIDER, reason))
+            | Self::Command(_) => (SERVICE_PROVIDER, INVALID_PARAMETER),
+        })
+    }
+
+    /// The same while the association is still to be requested (Sta2). Whatever comes instead of a
+    /// request ends it with the service user as source, which has no reason (AA-1), and silence ends
+    /// it in silence (AA-2).
+    pub const fn abort_without_association(&self) -> Option<(u8, u8)> {
+        match self {
+            Self::TimedOut(_) => None,
+            other => match other.abort() {
+                Some(_) => Some((SERVICE_USER, NOT_SPECIFIED)),
+                None => None,
+            },
+        }
     }
 
     /// How the association ended, as a metric label.
@@ -148,11 +167,15 @@ mod tests {
             ),
             (Interruption::PdvLength(1), Some((2, 6))),
             (Interruption::PresentationContext(3), Some((2, 6))),
-            (Interruption::TimedOut("test"), Some((2, 0))),
-            (Interruption::Draining, Some((2, 0))),
+            (Interruption::TimedOut("test"), Some((0, 0))),
+            (Interruption::Draining, Some((0, 0))),
         ] {
             assert_eq!(interruption.abort(), abort, "{interruption}");
         }
+        let before = Interruption::UnrecognizedPdu(0x47).abort_without_association();
+        assert_eq!(before, Some((0, 0)));
+        let silent = Interruption::TimedOut("test").abort_without_association();
+        assert_eq!(silent, None);
     }
 
     #[test]

@@ -16,21 +16,27 @@ mod chatter;
 mod commitment;
 pub mod config;
 mod connection;
+mod deliveries;
 mod interruption;
+mod items;
 mod negotiation;
 mod pdu_stream;
 mod procedure;
 mod quick_ack;
 mod rejection;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod timed_stream;
+mod user_information;
 mod writer;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -38,7 +44,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::config::{Config, ConfigError, PrivateSopClasses};
+pub use self::config::{Config, ConfigError, PrivateSopClasses, UserIdentity};
+pub use self::deliveries::Deliveries;
 
 use self::admission::Admission;
 use self::chatter::Chatter;
@@ -79,6 +86,8 @@ pub struct Services {
     pub procedures: procedures::Store,
     /// Where open associations wait for reports.
     pub desk: Arc<Desk>,
+    /// Who delivers what.
+    pub deliveries: Arc<Deliveries>,
 }
 
 /// What all associations share.
@@ -92,6 +101,47 @@ struct Shared {
     draining: CancellationToken,
     /// For log lines that any peer can cause as often as it likes.
     chatter: Chatter,
+}
+
+/// Serves connections, wherever they come from.
+#[derive(Clone)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+impl Server {
+    /// After each stored instance its study goes into `wake`; a full channel loses the hint, not the
+    /// study. Once `draining`, new associations are rejected as transient (2/3/1) so that their
+    /// senders try again; the ones that are open finish the message in hand and end.
+    pub fn new(
+        config: Config,
+        spool: Arc<Spool>,
+        metrics: Arc<Metrics>,
+        wake: mpsc::Sender<StudyInstanceUid>,
+        services: Services,
+        draining: CancellationToken,
+    ) -> Self {
+        let admission = Admission::new(&config);
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                spool,
+                metrics,
+                wake,
+                services,
+                admission,
+                draining,
+                chatter: Chatter::default(),
+            }),
+        }
+    }
+
+    /// Serves one connection from its first byte to its last. One too many is dropped.
+    pub async fn serve<S: AsyncRead + AsyncWrite + Unpin>(&self, peer: IpAddr, stream: S) {
+        if let Some(connection) = Connection::admit(peer, &self.shared) {
+            connection.serve(stream, &self.shared).await;
+        }
+    }
 }
 
 impl Listener {
@@ -152,17 +202,9 @@ impl Listener {
             wake,
             services,
         } = self;
-        let admission = Admission::new(&config);
-        let shared = Arc::new(Shared {
-            config,
-            spool,
-            metrics,
-            wake,
-            services,
-            admission: Arc::clone(&admission),
-            draining: draining.clone(),
-            chatter: Chatter::default(),
-        });
+        let Server { shared } =
+            Server::new(config, spool, metrics, wake, services, draining.clone());
+        let admission = Arc::clone(&shared.admission);
         info!(address = %local_addr, ae_title = %shared.config.ae_title, "DICOM listener is ready");
         let drained = async {
             draining.cancelled().await;

@@ -8,29 +8,19 @@ use std::collections::HashMap;
 
 use dicom_ul::pdu::{
     AssociationAC, AssociationRQ, PresentationContextProposed, PresentationContextResult,
-    PresentationContextResultReason, RequestorRoles, UserVariableItem,
+    PresentationContextResultReason,
 };
 
 use super::config::{Config, PrivateSopClasses};
 use super::interruption::Interruption;
 use super::rejection::Rejection;
+use super::user_information::UserInformation;
 use crate::dicom::sop_class::{self, Kind};
-use crate::dicom::transfer_syntax::IMPLICIT_VR_LITTLE_ENDIAN;
-use crate::dicom::{
-    APPLICATION_CONTEXT_NAME, AeTitle, IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME,
-    SopClassUid, TransferSyntax,
-};
+use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
+use crate::dicom::{APPLICATION_CONTEXT_NAME, AeTitle, SopClassUid, TransferSyntax};
 
-/// Maximum length that a requestor receives when it does not say (PS3.8 Annex D.1 leaves it open;
-/// this is the common default).
-const DEFAULT_MAX_PDU_LENGTH: u32 = 16_384;
-
-/// Smallest maximum length that a fragment of two bytes fits into.
-const SMALLEST_MAX_PDU_LENGTH: u32 = 8;
-
-/// Storage SCP, Level 2 (Full), digital signatures unspecified as we change nothing, no coercion:
-/// the service-class-application-information of PS3.4 B.3.1.
-const STORAGE_SCP_INFORMATION: [u8; 6] = [2, 0, 1, 0, 0, 0];
+/// Transfer syntaxes of the messages that we understand and write.
+const PLAIN: [&str; 2] = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
 
 /// Who talks to whom.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,15 +69,18 @@ pub(super) fn admit(request: &AssociationRQ, config: &Config) -> Result<Titles, 
     Ok(Titles { calling, called })
 }
 
-/// Decides on every presentation context and user item, and words the answer.
+/// Decides on every presentation context and user item, and words the answer. `commitment`: whether
+/// Storage Commitment is offered.
 ///
 /// # Errors
 /// [`Interruption::Request`] when the request contradicts the standard in a way that has no answer
 /// but A-ABORT.
 pub(super) fn agree(
-    request: AssociationRQ,
+    request: &AssociationRQ,
+    user: &UserInformation,
     titles: &Titles,
     config: &Config,
+    commitment: bool,
 ) -> Result<Agreement, Interruption> {
     if request.presentation_contexts.is_empty() {
         return Err(Interruption::Request("no presentation contexts"));
@@ -104,7 +97,7 @@ pub(super) fn agree(
                 "presentation context ID even or used twice",
             ));
         }
-        let (reason, transfer_syntax) = match decide(proposed, config) {
+        let (reason, transfer_syntax) = match decide(proposed, user, config, commitment) {
             Ok(context) => {
                 let uid = context.transfer_syntax.uid;
                 contexts.insert(proposed.id, context);
@@ -119,13 +112,8 @@ pub(super) fn agree(
             transfer_syntax: transfer_syntax.to_owned(),
         });
     }
-    let peer_max_pdu_length = peer_max_pdu_length(&request.user_variables)?;
-    let mut user_variables = vec![
-        UserVariableItem::MaxLength(config.max_pdu_length),
-        UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
-        UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
-    ];
-    user_variables.extend(answers(&request.user_variables, &contexts));
+    let peer_max_pdu_length = user.peer_max_pdu_length()?;
+    let user_variables = user.answer(&contexts, config);
     let reply = AssociationAC {
         protocol_version: 1,
         calling_ae_title: titles.calling.as_str().to_owned(),
@@ -141,86 +129,42 @@ pub(super) fn agree(
     })
 }
 
-/// Accepts a context for storage or verification with the first *proposed* transfer syntax that we
+/// Accepts a context for a service of ours, or for a private class that is for storage by the
+/// requestor's own word (SOP class common extended negotiation) or by policy, with the first *proposed* transfer syntax that we
 /// can keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
-/// choice is the acceptor's (PS3.7 D.3.2).
+/// choice is the acceptor's (PS3.7 D.3.2). Services whose data sets we write ourselves have the two
+/// plain transfer syntaxes.
 fn decide(
     proposed: &PresentationContextProposed,
+    user: &UserInformation,
     config: &Config,
+    commitment: bool,
 ) -> Result<Context, PresentationContextResultReason> {
     let abstract_syntax = SopClassUid::parse(trim(&proposed.abstract_syntax))
         .map_err(|_| PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let kind = sop_class::classify(abstract_syntax.as_str());
     let accepted = match kind {
-        Kind::Verification | Kind::Storage | Kind::StorageCommitment | Kind::ProcedureStep => true,
-        Kind::Private => config.private_sop_classes == PrivateSopClasses::Store,
+        Kind::Verification | Kind::Storage | Kind::ProcedureStep => true,
+        Kind::StorageCommitment => commitment,
+        Kind::Private => user
+            .is_storage(abstract_syntax.as_str())
+            .unwrap_or(config.private_sop_classes == PrivateSopClasses::Store),
         Kind::OtherService => false,
     };
     if !accepted {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     }
+    let understood = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
     let transfer_syntax = proposed
         .transfer_syntaxes
         .iter()
-        .find_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .filter_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .find(|syntax| !understood || PLAIN.contains(&syntax.uid))
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok(Context {
         abstract_syntax,
         kind,
         transfer_syntax,
-    })
-}
-
-/// The last Maximum Length item counts; zero means no limit (PS3.8 D.1).
-fn peer_max_pdu_length(items: &[UserVariableItem]) -> Result<u32, Interruption> {
-    let stated = items.iter().rev().find_map(|item| match item {
-        UserVariableItem::MaxLength(length) => Some(*length),
-        _ => None,
-    });
-    match stated.unwrap_or(DEFAULT_MAX_PDU_LENGTH) {
-        0 => Ok(u32::MAX),
-        length if length < SMALLEST_MAX_PDU_LENGTH => Err(Interruption::Request(
-            "maximum length leaves no room for data",
-        )),
-        length => Ok(length),
-    }
-}
-
-/// Our answers to the optional items: role selection (PS3.7 D.3.3.4), where the requestor stays SCU
-/// and never becomes SCP, and the storage service's extended negotiation (PS3.4 B.3.1).
-/// Asynchronous operations and user identity are accepted by silence, which means one operation at
-/// a time and no acknowledged identity (PS3.7 D.3.3.3, D.3.3.7).
-fn answers<'a>(
-    items: &'a [UserVariableItem],
-    contexts: &'a HashMap<u8, Context>,
-) -> impl Iterator<Item = UserVariableItem> + 'a {
-    let accepted = |uid: &str, kind: Option<Kind>| {
-        contexts.values().any(|context| {
-            context.abstract_syntax.as_str() == trim(uid)
-                && kind.is_none_or(|kind| kind == context.kind)
-        })
-    };
-    items.iter().filter_map(move |item| match item {
-        UserVariableItem::ScuScpRoleSelectionSubItem(uid, roles) if accepted(uid, None) => {
-            let roles = RequestorRoles {
-                scu: roles.scu,
-                scp: false,
-            };
-            Some(UserVariableItem::ScuScpRoleSelectionSubItem(
-                uid.clone(),
-                roles,
-            ))
-        }
-        UserVariableItem::SopClassExtendedNegotiationSubItem(uid, _)
-            if accepted(uid, Some(Kind::Storage)) =>
-        {
-            let information = STORAGE_SCP_INFORMATION.to_vec();
-            Some(UserVariableItem::SopClassExtendedNegotiationSubItem(
-                uid.clone(),
-                information,
-            ))
-        }
-        _ => None,
     })
 }
 
@@ -233,6 +177,7 @@ fn trim(uid: &str) -> &str {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::dicom::STORAGE_COMMITMENT;
 
     const CT: &str = "1.2.840.10008.5.1.4.1.1.2";
     const JPEG: &str = "1.2.840.10008.1.2.4.50";
@@ -252,13 +197,13 @@ mod tests {
                     transfer_syntaxes: syntaxes.iter().map(|uid| (*uid).into()).collect(),
                 })
                 .collect(),
-            user_variables: vec![UserVariableItem::MaxLength(16384)],
+            user_variables: Vec::new(),
         }
     }
 
     fn agreed(request: AssociationRQ, config: &Config) -> Agreement {
         let titles = admit(&request, config).unwrap();
-        agree(request, &titles, config).unwrap()
+        agree(&request, &UserInformation::default(), &titles, config, true).unwrap()
     }
 
     fn reasons(agreement: &Agreement) -> Vec<PresentationContextResultReason> {
@@ -290,6 +235,23 @@ mod tests {
     }
 
     #[test]
+    fn messages_that_are_understood_are_little_endian_and_uncompressed() {
+        const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
+        const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
+        for service in ["1.2.840.10008.3.1.2.3.3", "1.2.840.10008.1.20.1"] {
+            let agreement = agreed(
+                request(&[
+                    (1, service, &[DEFLATED, BIG_ENDIAN, JPEG, EXPLICIT]),
+                    (3, service, &[DEFLATED, BIG_ENDIAN, JPEG]),
+                ]),
+                &Config::default(),
+            );
+            assert_eq!(agreement.contexts[&1].transfer_syntax.uid, EXPLICIT);
+            assert!(!agreement.contexts.contains_key(&3), "{service}");
+        }
+    }
+
+    #[test]
     fn storage_and_verification_are_accepted_and_other_services_are_not() {
         let mut config = Config::default();
         let proposal = || {
@@ -312,6 +274,22 @@ mod tests {
         assert_eq!(
             reasons(&agreed(proposal(), &config)),
             [Yes, No, No, No, Yes]
+        );
+    }
+
+    #[test]
+    fn storage_commitment_is_offered_by_configuration_in_what_we_can_write() {
+        let config = Config::default();
+        let big_endian = "1.2.840.10008.1.2.2";
+        let proposal = || request(&[(1, STORAGE_COMMITMENT, &[big_endian, JPEG, EXPLICIT])]);
+        let titles = admit(&proposal(), &config).unwrap();
+        let user = UserInformation::default();
+        let offered = agree(&proposal(), &user, &titles, &config, true).unwrap();
+        assert_eq!(offered.contexts[&1].transfer_syntax.uid, EXPLICIT);
+        let not_offered = agree(&proposal(), &user, &titles, &config, false).unwrap();
+        assert_eq!(
+            reasons(&not_offered),
+            [PresentationContextResultReason::AbstractSyntaxNotSupported]
         );
     }
 
@@ -380,49 +358,37 @@ mod tests {
         for ids in [[1, 1], [0, 1], [2, 3]] {
             let request = request(&[(ids[0], CT, &[EXPLICIT]), (ids[1], CT, &[EXPLICIT])]);
             let titles = admit(&request, &config).unwrap();
-            assert!(agree(request, &titles, &config).is_err(), "{ids:?}");
+            let user = UserInformation::default();
+            let agreement = agree(&request, &user, &titles, &config, true);
+            assert!(agreement.is_err(), "{ids:?}");
         }
     }
 
     #[test]
-    fn the_peers_maximum_length_is_read_with_its_special_values() {
-        let length = |value| peer_max_pdu_length(&[UserVariableItem::MaxLength(value)]);
-        assert_eq!(length(0).unwrap(), u32::MAX);
-        assert_eq!(length(8).unwrap(), 8);
-        assert!(length(1).is_err());
-        assert_eq!(peer_max_pdu_length(&[]).unwrap(), DEFAULT_MAX_PDU_LENGTH);
-    }
-
-    #[test]
-    fn the_requestor_never_becomes_scp_and_learns_our_level_of_storage() {
-        let mut proposal = request(&[(1, CT, &[EXPLICIT])]);
-        proposal.user_variables.extend([
-            UserVariableItem::ScuScpRoleSelectionSubItem(
-                CT.into(),
-                RequestorRoles {
-                    scu: true,
-                    scp: true,
-                },
-            ),
-            UserVariableItem::SopClassExtendedNegotiationSubItem(CT.into(), vec![2, 0, 3, 0, 1, 0]),
-            UserVariableItem::SopClassExtendedNegotiationSubItem("1.2.3".into(), vec![1]),
-        ]);
-        let agreement = agreed(proposal, &Config::default());
-        assert_eq!(
-            agreement.reply.user_variables[3..],
-            [
-                UserVariableItem::ScuScpRoleSelectionSubItem(
-                    CT.into(),
-                    RequestorRoles {
-                        scu: true,
-                        scp: false
-                    }
-                ),
-                UserVariableItem::SopClassExtendedNegotiationSubItem(
-                    CT.into(),
-                    vec![2, 0, 1, 0, 0, 0]
-                ),
-            ]
-        );
+    fn a_private_class_is_what_its_requestor_says_it_is() {
+        const PRIVATE: &str = "1.2.826.0.1.3680043.8.498.5.1";
+        let kind_with = |service: &str, policy| {
+            let mut item = Vec::new();
+            for text in [PRIVATE, service, ""] {
+                item.extend(u16::try_from(text.len()).unwrap().to_be_bytes());
+                item.extend(text.as_bytes());
+            }
+            let mut user = UserInformation::default();
+            let length = u8::try_from(item.len()).unwrap();
+            user.read(&[&[0x57, 0, 0, length][..], &item].concat())
+                .unwrap();
+            let config = Config {
+                private_sop_classes: policy,
+                ..Config::default()
+            };
+            let request = request(&[(1, PRIVATE, &[EXPLICIT])]);
+            let titles = admit(&request, &config).unwrap();
+            let agreement = agree(&request, &user, &titles, &config, true).unwrap();
+            agreement.contexts.get(&1).map(|context| context.kind)
+        };
+        for policy in [PrivateSopClasses::Store, PrivateSopClasses::Reject] {
+            assert_eq!(kind_with("1.2.840.10008.4.2", policy), Some(Kind::Private));
+            assert_eq!(kind_with("1.2.840.10008.4.1", policy), None);
+        }
     }
 }

@@ -22,14 +22,26 @@ const A_ASSOCIATE_RJ: u8 = 0x03;
 const P_DATA_TF: u8 = 0x04;
 const A_RELEASE_RQ: u8 = 0x05;
 const A_RELEASE_RP: u8 = 0x06;
-const A_ABORT: u8 = 0x07;
+pub(super) const A_ABORT: u8 = 0x07;
+
+/// Longest A-ASSOCIATE-RQ we read: 128 contexts with 100 transfer syntaxes each need 400 KiB.
+const MAX_REQUEST_LENGTH: u32 = 1 << 20;
+
+/// Contents of the PDUs that have no variable part.
+const FIXED_LENGTH: u32 = 4;
+
+/// Most bytes read and thrown away while waiting for the peer to close the connection.
+const MAX_LINGER: u64 = 64 << 20;
+
+/// How often a peer that goes on after our last word is told again that it is over.
+const MAX_LAST_WORDS: usize = 16;
 
 /// Type, reserved byte and length before every PDU's contents.
 const PDU_HEADER: usize = 6;
 
 /// Length, presentation context ID and message control header before every fragment (PS3.8
 /// 9.3.5.1).
-const PDV_HEADER: usize = 6;
+const PDV_HEADER: u32 = 6;
 
 /// A presentation data value whose fragment has not been read yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +60,7 @@ pub(super) struct PduStream<S> {
     stream: TimedStream<S>,
     /// Longest P-DATA-TF the peer may send: what we offered.
     max_pdu_length: u32,
-    /// Bytes of the current P-DATA-TF after the current fragment.
+    /// Bytes of the current PDU after the current fragment.
     pdu_rest: u32,
     /// Bytes of the current fragment that nobody has taken yet.
     fragment_rest: u32,
@@ -95,38 +107,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
             self.skip_fragment().await?;
         }
         while self.pdu_rest == 0 {
-            let (kind, length) = self.pdu_header().await?;
-            match kind {
-                P_DATA_TF if length == 0 || length > self.max_pdu_length => {
-                    return Err(Interruption::PduLength { kind, length });
-                }
-                P_DATA_TF => self.pdu_rest = length,
-                A_RELEASE_RQ | A_ABORT if length != 4 => {
-                    return Err(Interruption::PduLength { kind, length });
-                }
+            match self.pdu_header().await? {
+                P_DATA_TF => {}
                 A_RELEASE_RQ => {
-                    self.take(4).await?;
+                    self.take_body(FIXED_LENGTH).await?;
                     return Err(Interruption::Released);
                 }
                 A_ABORT => return Err(Interruption::AbortedByPeer),
-                A_ASSOCIATE_RQ | A_ASSOCIATE_AC | A_ASSOCIATE_RJ | A_RELEASE_RP => {
-                    return Err(Interruption::UnexpectedPdu(kind));
-                }
-                _ => return Err(Interruption::UnrecognizedPdu(kind)),
+                kind => return Err(Interruption::UnexpectedPdu(kind)),
             }
         }
         let rest = self.pdu_rest;
-        if rest < 6 {
+        if rest < PDV_HEADER {
             return Err(Interruption::PdvLength(rest));
         }
-        let mut header = self.take(PDV_HEADER).await?;
+        let mut header = self.take_body(PDV_HEADER).await?;
         let length = header.get_u32();
         let (context, control) = (header.get_u8(), header.get_u8());
         if length < 2 || length > rest - 4 {
             return Err(Interruption::PdvLength(length));
         }
         self.fragment_rest = length - 2;
-        self.pdu_rest = rest - 4 - length;
+        self.pdu_rest -= self.fragment_rest;
         Ok(Pdv {
             context,
             command: control & 1 != 0,
@@ -169,10 +171,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         Ok(count)
     }
 
-    /// Reads type and length of the next PDU.
-    pub(super) async fn pdu_header(&mut self) -> Result<(u8, u32), Interruption> {
+    /// Reads the header of the next PDU and gives its type, whose contents are then to be taken.
+    ///
+    /// # Errors
+    /// Also when there is no such type, or when its contents cannot have the length it announces.
+    pub(super) async fn pdu_header(&mut self) -> Result<u8, Interruption> {
         let mut header =
-            self.take(PDU_HEADER)
+            self.stream
+                .take(PDU_HEADER)
                 .await
                 .map_err(|interruption| match interruption {
                     // Nothing of a PDU had come yet.
@@ -182,13 +188,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
                     other => other,
                 })?;
         let kind = header.get_u8();
+        // The reserved byte is not tested (PS3.8 9.3.1).
         header.advance(1);
-        Ok((kind, header.get_u32()))
+        let length = header.get_u32();
+        self.pdu_rest = length;
+        let fits = match kind {
+            A_ASSOCIATE_RQ | A_ASSOCIATE_AC => length <= MAX_REQUEST_LENGTH,
+            P_DATA_TF => (1..=self.max_pdu_length).contains(&length),
+            A_ASSOCIATE_RJ | A_RELEASE_RQ | A_RELEASE_RP | A_ABORT => length == FIXED_LENGTH,
+            _ => return Err(Interruption::UnrecognizedPdu(kind)),
+        };
+        if fits {
+            Ok(kind)
+        } else {
+            Err(Interruption::PduLength { kind, length })
+        }
     }
 
-    /// Reads exactly `count` bytes.
-    pub(super) async fn take(&mut self, count: usize) -> Result<BytesMut, Interruption> {
-        self.stream.take(count).await
+    /// Reads the contents of the current PDU, all that is left of them.
+    pub(super) async fn contents(&mut self) -> Result<BytesMut, Interruption> {
+        self.take_body(self.pdu_rest).await
+    }
+
+    /// Reads exactly `count` bytes of the current PDU, of which so many must be left.
+    async fn take_body(&mut self, count: u32) -> Result<BytesMut, Interruption> {
+        let bytes = self
+            .stream
+            .take(usize::try_from(count).unwrap_or(usize::MAX))
+            .await?;
+        self.pdu_rest = self.pdu_rest.saturating_sub(count);
+        Ok(bytes)
     }
 
     /// Sends a command set in as many fragments as the peer's maximum PDU length asks for.
@@ -198,17 +227,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         command: &[u8],
         peer_max_pdu_length: u32,
     ) -> Result<(), Interruption> {
+        self.send_fragments(context, 1, command, peer_max_pdu_length)
+            .await
+    }
+
+    /// Likewise a data set that is in memory.
+    pub(super) async fn send_data_set(
+        &mut self,
+        context: u8,
+        data_set: &[u8],
+        peer_max_pdu_length: u32,
+    ) -> Result<(), Interruption> {
+        self.send_fragments(context, 0, data_set, peer_max_pdu_length)
+            .await
+    }
+
+    /// `control`: bit 0 of the message control header, command or data set.
+    async fn send_fragments(
+        &mut self,
+        context: u8,
+        control: u8,
+        message: &[u8],
+        peer_max_pdu_length: u32,
+    ) -> Result<(), Interruption> {
         // Fragments have an even length (PS3.8 Annex E.2).
-        let room = usize::try_from(peer_max_pdu_length).unwrap_or(usize::MAX);
-        let room = (room.saturating_sub(PDV_HEADER) & !1).max(2);
-        let mut bytes = Vec::with_capacity(command.len() + PDU_HEADER + PDV_HEADER);
-        let mut fragments = command.chunks(room).peekable();
+        let room = (peer_max_pdu_length.saturating_sub(PDV_HEADER) & !1).max(2);
+        let room = usize::try_from(room).unwrap_or(usize::MAX);
+        let mut bytes = Vec::with_capacity(message.len() + 2 * PDU_HEADER);
+        let mut fragments = message.chunks(room).peekable();
         while let Some(fragment) = fragments.next() {
             let length = u32::try_from(fragment.len()).unwrap_or(u32::MAX);
             bytes.extend_from_slice(&[P_DATA_TF, 0]);
             bytes.extend_from_slice(&(length + 6).to_be_bytes());
             bytes.extend_from_slice(&(length + 2).to_be_bytes());
-            bytes.extend_from_slice(&[context, if fragments.peek().is_some() { 1 } else { 3 }]);
+            let last = if fragments.peek().is_some() { 0 } else { 2 };
+            bytes.extend_from_slice(&[context, control | last]);
             bytes.extend_from_slice(fragment);
         }
         self.send(&bytes).await
@@ -230,9 +283,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
             .await
     }
 
-    /// After our last word: waits for the peer to close the connection, for `longest` at most.
+    /// After our last word: waits for the peer to close the connection, for `longest` at most (Sta13
+    /// of PS3.8 9.2). PDUs that were on their way are ignored (AA-6); an A-ABORT ends the wait (AA-2);
+    /// an association request or what is no PDU is answered with another A-ABORT (AA-7). Reading on
+    /// is necessary: closing a connection with unread bytes resets it and may take our last word
+    /// away from the peer.
     pub(super) async fn linger(&mut self, longest: Duration) {
-        self.stream.linger(longest).await;
+        self.stream.set_deadline(longest);
+        let mut allowed = MAX_LINGER;
+        let mut last_words = 0;
+        loop {
+            let rest = u64::from(self.pdu_rest) + u64::from(self.fragment_rest);
+            (self.pdu_rest, self.fragment_rest) = (0, 0);
+            let left = allowed.checked_sub(rest);
+            if self.stream.skip(rest.min(allowed)).await.is_err() {
+                return;
+            }
+            let Some(left) = left else { return };
+            allowed = left;
+            let owed = match self.pdu_header().await {
+                Ok(A_ABORT) => return,
+                Ok(kind @ A_ASSOCIATE_RQ) => Interruption::UnexpectedPdu(kind).abort(),
+                Ok(_) => None,
+                Err(interruption) => match interruption.abort() {
+                    Some(owed) if interruption.violation().is_some() => Some(owed),
+                    _ => return,
+                },
+            };
+            if let Some((source, reason)) = owed
+                && last_words < MAX_LAST_WORDS
+            {
+                last_words += 1;
+                if self.send_abort(source, reason).await.is_err() {
+                    return;
+                }
+            }
+        }
     }
 
     fn consume_fragment(&mut self, count: usize) {
@@ -245,7 +331,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -347,7 +433,7 @@ mod tests {
 
     #[tokio::test]
     async fn lengths_that_lie_are_refused_from_the_header_alone() {
-        let cases: [(Vec<u8>, &str); 7] = [
+        let cases: [(Vec<u8>, &str); 9] = [
             (vec![P_DATA_TF, 0, 0xff, 0xff, 0xff, 0xff], "pdu-length"),
             (vec![P_DATA_TF, 0, 0, 0, 0x40, 1], "pdu-length"),
             (pdu(P_DATA_TF, &[]), "pdu-length"),
@@ -355,6 +441,8 @@ mod tests {
             (pdu(P_DATA_TF, &[0, 0, 0, 1, 1, 3]), "pdv-length"),
             (pdu(P_DATA_TF, &[0, 0, 0, 3, 1, 3]), "pdv-length"),
             (vec![A_RELEASE_RQ, 0, 0, 0, 0, 5], "pdu-length"),
+            (vec![A_ABORT, 0, 0, 0, 0, 3], "pdu-length"),
+            (vec![A_ASSOCIATE_RQ, 0, 0, 0x10, 0, 1], "pdu-length"),
         ];
         for (bytes, kind) in cases {
             let (mut ours, mut peers) = stream(16384);
@@ -373,6 +461,7 @@ mod tests {
             (A_ASSOCIATE_RQ, "unexpected-pdu"),
             (A_RELEASE_RP, "unexpected-pdu"),
             (b'G', "unrecognized-pdu"),
+            (0, "unrecognized-pdu"),
         ] {
             let (mut ours, mut peers) = stream(16384);
             peers.write_all(&[kind, 0, 0, 0, 0, 4]).await.unwrap();
@@ -418,5 +507,83 @@ mod tests {
                 .iter()
                 .all(|header| header.command && header.context == 5)
         );
+    }
+
+    /// What a peer hears that sends this after our last word, with how the wait ended before it.
+    async fn last_words(bytes: &[u8]) -> Vec<u8> {
+        let (mut ours, mut peers) = stream(16384);
+        let bytes = bytes.to_vec();
+        let peer = tokio::spawn(async move {
+            peers.write_all(&bytes).await.unwrap();
+            peers.shutdown().await.unwrap();
+            let mut heard = Vec::new();
+            peers.read_to_end(&mut heard).await.unwrap();
+            heard
+        });
+        ours.linger(PATIENCE).await;
+        drop(ours);
+        peer.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn after_the_last_word_only_an_association_request_and_nonsense_are_answered() {
+        let ignored = [
+            pdu(A_ASSOCIATE_AC, &[0; 90]),
+            pdu(A_ASSOCIATE_RJ, &[0; 4]),
+            pdu(P_DATA_TF, &pdv(1, 3, &[7; 3000])),
+            pdu(A_RELEASE_RQ, &[0; 4]),
+            pdu(A_RELEASE_RP, &[0; 4]),
+        ]
+        .concat();
+        assert!(last_words(&ignored).await.is_empty());
+        let abort = |reason| pdu(A_ABORT, &[0, 0, 2, reason]);
+        for (pdu, reason) in [
+            (pdu(A_ASSOCIATE_RQ, &[0; 90]), 2),
+            (pdu(0x08, &[0; 90]), 1),
+            (pdu(A_RELEASE_RQ, &[0; 5]), 6),
+        ] {
+            let bytes = [&ignored[..], &pdu, &ignored, &pdu].concat();
+            assert_eq!(last_words(&bytes).await, abort(reason).repeat(2));
+            // What is aborted in turn ends the wait: the peer hears no more.
+            let bytes = [&super::tests::pdu(A_ABORT, &[0; 4])[..], &pdu].concat();
+            assert!(last_words(&bytes).await.is_empty());
+        }
+        let endless = pdu(0x08, &[]).repeat(1000);
+        assert_eq!(last_words(&endless).await, abort(1).repeat(MAX_LAST_WORDS));
+    }
+
+    #[tokio::test]
+    async fn a_pdu_that_was_given_up_is_read_to_its_end_before_the_next() {
+        for (given_up, next) in [
+            (
+                pdu(
+                    P_DATA_TF,
+                    &[pdv(1, 3, &[1; 500]), vec![0, 0, 0, 0, 0, 0, 9, 9]].concat(),
+                ),
+                0,
+            ),
+            (pdu(0x99, &[0x01; 700]), 0),
+            (pdu(A_RELEASE_RQ, &[0x01; 9]), 0),
+            (pdu(A_ASSOCIATE_AC, &[0x01; 900]), 1),
+        ] {
+            let (mut ours, mut peers) = stream(16384);
+            let bytes = [&given_up[..], &pdu(A_ASSOCIATE_RQ, &[9; 70]).repeat(next)].concat();
+            peers.write_all(&bytes).await.unwrap();
+            loop {
+                if ours.next_pdv().await.is_err() {
+                    break;
+                }
+            }
+            peers.shutdown().await.unwrap();
+            ours.linger(PATIENCE).await;
+            drop(ours);
+            let mut heard = Vec::new();
+            peers.read_to_end(&mut heard).await.unwrap();
+            assert_eq!(
+                heard,
+                pdu(A_ABORT, &[0, 0, 2, 2]).repeat(next),
+                "{given_up:?}"
+            );
+        }
     }
 }

@@ -107,6 +107,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         match outcome {
             Ok(stored) => {
                 debug!(study = %stored.study, duplicate = stored.duplicate, "instance stored");
+                self.delivery.of(&stored.study);
                 // Lossy on purpose: a full channel means the pipeline has work, and its next scan
                 // of the spool finds the study.
                 let _ = self.shared.wake.try_send(stored.study);

@@ -18,9 +18,6 @@ const READ_LENGTH: usize = 256 * 1024;
 /// Bytes that must arrive within one `patience` while a message is coming in.
 const MIN_PROGRESS: usize = 1024;
 
-/// Most bytes read and thrown away while waiting for the peer to close the connection.
-const MAX_LINGER: usize = 64 << 20;
-
 /// Which deadline the next wait for the peer has.
 #[derive(Debug, Clone, Copy)]
 enum Clock {
@@ -144,21 +141,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedStream<S> {
         }
     }
 
-    /// After our last word: waits for the peer to close the connection (Sta13 of PS3.8 9.2), for
-    /// `longest` at most. What still arrives is read and thrown away, because closing a connection
-    /// with unread bytes resets it and may take our last word away from the peer.
-    pub(super) async fn linger(&mut self, longest: Duration) {
+    /// Gives everything from now on one deadline that does not move.
+    pub(super) fn set_deadline(&mut self, longest: Duration) {
         self.clock = Clock::Fixed;
         self.deadline = Instant::now() + longest;
-        let _ = timeout_at(self.deadline, self.stream.shutdown()).await;
-        let mut discarded = 0;
-        while discarded < MAX_LINGER {
-            discarded += self.received.len();
-            self.received.clear();
-            if self.fill().await.is_err() {
-                return;
+        self.patience = longest;
+    }
+
+    /// Reads `count` bytes and throws them away.
+    pub(super) async fn skip(&mut self, mut count: u64) -> Result<(), Interruption> {
+        while count > 0 {
+            if self.received.is_empty() {
+                self.fill().await?;
             }
+            let here = self.received.len();
+            let now = usize::try_from(count).unwrap_or(usize::MAX).min(here);
+            self.consume(now);
+            count -= u64::try_from(now).unwrap_or(count);
         }
+        Ok(())
     }
 }
 
@@ -239,16 +240,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn lingering_reads_on_until_the_peer_closes() {
+    async fn skipping_takes_exactly_what_it_was_told() {
         let (mut ours, mut peers) = stream(Duration::from_secs(5));
         let peer = tokio::spawn(async move {
             peers.write_all(&[0; 3 << 20]).await.unwrap();
-            let mut last_word = Vec::new();
-            peers.read_to_end(&mut last_word).await.unwrap();
-            last_word
+            peers.write_all(b"rest").await.unwrap();
         });
-        ours.send(b"bye").await.unwrap();
-        ours.linger(Duration::from_secs(5)).await;
-        assert_eq!(peer.await.unwrap(), b"bye");
+        ours.skip(3 << 20).await.unwrap();
+        assert_eq!(&ours.take(4).await.unwrap()[..], b"rest");
+        peer.await.unwrap();
+        assert!(matches!(ours.skip(1).await, Err(Interruption::Truncated)));
     }
 }

@@ -1,12 +1,15 @@
-//! Service class user for the command line: C-ECHO and C-STORE against any DICOM node.
+//! Requesting associations: C-ECHO and C-STORE for the command line, C-FIND to ask a PACS how many
+//! instances of a study it has, N-EVENT-REPORT to report commitments.
 //!
-//! For checking a connection and for sending files as they are. Nothing is converted: a file goes
+//! C-ECHO checks a connection, C-STORE sends files as they are. Nothing is converted: a file goes
 //! out in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
 //! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the
 //! library's writer buffers as much as the peer's maximum length, which a peer may set to "no
 //! limit".
 
 mod connection;
+mod event;
+mod find;
 mod peers;
 mod send;
 
@@ -14,6 +17,8 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
+pub use self::event::{EventReport, report_event};
+pub use self::find::{Found, find_instances, find_study};
 pub use self::peers::Peers;
 pub use self::send::{SendError, Sent, Summary, send};
 
@@ -92,6 +97,9 @@ pub enum ScuError {
         /// The peer's reason in the standard's words.
         reason: String,
     },
+    /// The peer wants to be the provider of a service itself.
+    #[error("{0} does not let us be the provider of the service")]
+    RoleRefused(String),
     /// The peer accepted the association but none of the presentation contexts.
     #[error("{0} accepts none of the proposed SOP classes and transfer syntaxes")]
     NothingAccepted(String),
@@ -107,6 +115,9 @@ pub enum ScuError {
     /// The peer answered C-ECHO with a failure.
     #[error("peer answered C-ECHO with status {0} ({meaning})", meaning = .0.meaning())]
     Echo(Status),
+    /// The peer answered C-FIND with a failure.
+    #[error("peer answered C-FIND with status {0} ({meaning})", meaning = .0.meaning())]
+    Find(Status),
 }
 
 /// Sends one C-ECHO and says how long the round trip took, without association set-up.

@@ -3,73 +3,38 @@
 //! The assembler is an index over the spool: which studies have instances that no finished revision
 //! covers, and when each of them is complete. It owns no instance and no file; it is rebuilt from the
 //! spool at every start, by the same calls that serve new arrivals.
+//!
+//! It asks for evidence ([`Question`]) and takes answers; who answers is the pipeline's business.
 
 pub mod completeness;
+mod config;
+pub mod evidence;
+pub mod expected;
 
-use std::collections::{BTreeMap, HashMap};
+#[cfg(test)]
+mod tests;
 
-use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tokio::sync::oneshot;
 
 use crate::clock::Timestamp;
 use crate::dicom::uid::StudyInstanceUid;
-use crate::priority::Priority;
+use crate::retry::Backoff;
 use crate::spool::Entry;
-use crate::units::HumanDuration;
 
-use completeness::{Arrivals, Decision, Method, Policy, decide};
+use completeness::{Arrivals, Assessment, Decision, Method, Policy, Signs, decide};
+use evidence::{Evidence, Kind, Verdict};
 
-/// The `[study]` section.
-#[derive(Debug, Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Silence after which a study is complete.
-    pub quiet_period: HumanDuration,
-    /// Other quiet periods by calling AE title.
-    pub quiet_period_by_ae: BTreeMap<String, HumanDuration>,
-    /// Priority by calling AE title, where the images do not say.
-    pub priority_by_ae: BTreeMap<String, Priority>,
-    /// Age at which a study is complete whatever still arrives.
-    pub max_age: HumanDuration,
-    /// Studies worked on at the same time.
-    pub concurrency: usize,
-    /// Attempts at one set of instances before it is given up.
-    pub max_attempts: u32,
-}
+pub use config::{Config, Pacs};
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            quiet_period: HumanDuration::from_secs(5),
-            quiet_period_by_ae: BTreeMap::new(),
-            priority_by_ae: BTreeMap::new(),
-            max_age: HumanDuration::from_secs(3600),
-            concurrency: 8,
-            max_attempts: 5,
-        }
-    }
-}
-
-impl Config {
-    /// What the configuration says of this sender's studies.
-    pub fn priority(&self, calling_ae: &str) -> Option<Priority> {
-        by_ae(&self.priority_by_ae, calling_ae)
-    }
-
-    fn policy(&self, calling_ae: &str) -> Policy {
-        let own = by_ae(&self.quiet_period_by_ae, calling_ae);
-        Policy {
-            quiet_period: own.unwrap_or(self.quiet_period).get(),
-            max_age: self.max_age.get(),
-        }
-    }
-}
-
-fn by_ae<T: Copy>(table: &BTreeMap<String, T>, calling_ae: &str) -> Option<T> {
-    // Configuration keys from the environment arrive in lower case.
-    let mut rows = table.iter();
-    rows.find(|(ae, _)| ae.eq_ignore_ascii_case(calling_ae))
-        .map(|(_, value)| *value)
-}
+/// Between looks at the evidence of a study that lacks something.
+const LOOKS: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(30));
+/// Between any two looks at one study, however often it is woken.
+const PAUSE: Duration = Duration::from_millis(250);
+/// An answer that has not come by then never will.
+const LOST: Duration = Duration::from_secs(120);
 
 /// A study that is ready to be worked on.
 #[derive(Debug, Clone)]
@@ -84,18 +49,101 @@ pub struct StableStudy {
     pub last: Timestamp,
     /// When it was found to be complete.
     pub complete_at: Timestamp,
+    /// What the PACS has answered, if it was asked.
+    pub counted: Option<Counted>,
+}
+
+/// What a PACS says when it is asked how many instances a study has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counted {
+    /// So many.
+    Instances(u32),
+    /// It could not be asked, does not know the study, or does not count.
+    NoAnswer,
+}
+
+/// Whether the PACS is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Count {
+    /// Not now.
+    No,
+    /// It was, and has said this.
+    Known(Counted),
+    /// Yes.
+    Ask,
+}
+
+/// What evidence is there of a study, as it is now?
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// The study.
+    pub study: StudyInstanceUid,
+    /// Whether to ask the PACS.
+    pub count: Count,
+    asked_at: Timestamp,
+    arrived: u64,
+}
+
+/// The answer to a [`Question`].
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// What was asked.
+    pub question: Question,
+    /// Everything that is known.
+    pub evidence: Vec<Evidence>,
+    /// What the PACS has said, now or before.
+    pub counted: Option<Counted>,
+}
+
+/// Somebody says that a study is complete.
+#[derive(Debug)]
+pub struct Order {
+    /// The study.
+    pub study: StudyInstanceUid,
+    /// Gets whether the study was open.
+    pub answer: oneshot::Sender<bool>,
 }
 
 #[derive(Debug)]
 struct Open {
     arrivals: Arrivals,
+    /// Instances so far: evidence speaks of so many and of no more.
+    arrived: u64,
     policy: Policy,
+    released: Option<Timestamp>,
+    forced: bool,
+    /// A question that is not answered yet, by the time it was asked.
+    asked: Option<Timestamp>,
+    /// It may have changed since the last look.
+    woken: bool,
+    look: Option<Look>,
+}
+
+/// What the last look at the evidence has shown.
+#[derive(Debug)]
+struct Look {
+    asked_at: Timestamp,
+    arrived: u64,
+    assessment: Assessment,
+    counted: Option<Counted>,
+    /// The PACS has more.
+    short: bool,
+    /// Looks in a row that found something missing.
+    vetoes: u32,
+}
+
+enum Step {
+    Wait(Timestamp),
+    Ask,
+    Complete(Method),
 }
 
 /// The open studies.
 #[derive(Debug)]
 pub struct Assembler {
     config: Config,
+    /// Evidence of any kind counts.
+    weighs: bool,
     open: HashMap<StudyInstanceUid, Open>,
 }
 
@@ -103,6 +151,7 @@ impl Assembler {
     /// No open study.
     pub fn new(config: Config) -> Self {
         Self {
+            weighs: Kind::ALL.iter().any(|kind| config.counts(*kind)),
             config,
             open: HashMap::new(),
         }
@@ -119,42 +168,105 @@ impl Assembler {
                 first: at,
                 last: at,
             },
+            arrived: 0,
             policy,
+            released: None,
+            forced: false,
+            asked: None,
+            woken: false,
+            look: None,
         });
         open.arrivals.first = open.arrivals.first.min(at);
         open.arrivals.last = open.arrivals.last.max(at);
+        open.arrived += 1;
+        open.released = open.released.filter(|released| *released >= at);
         open.policy.quiet_period = open.policy.quiet_period.max(policy.quiet_period);
     }
 
-    /// Takes out the studies that are complete at `now`.
-    pub fn take_stable(&mut self, now: Timestamp) -> Vec<StableStudy> {
-        let mut stable = Vec::new();
-        self.open
-            .retain(|uid, open| match decide(now, open.arrivals, open.policy) {
-                Decision::Wait(_) => true,
-                Decision::Complete(method) => {
-                    stable.push(StableStudy {
-                        uid: uid.clone(),
-                        method,
-                        first: open.arrivals.first,
-                        last: open.arrivals.last,
-                        complete_at: now,
-                    });
-                    false
-                }
-            });
-        // The study that has waited longest goes first.
-        stable.sort_by_key(|study| study.last);
-        stable
+    /// Its evidence may have changed.
+    pub fn wake(&mut self, study: &StudyInstanceUid) {
+        if let Some(open) = self.open.get_mut(study) {
+            open.woken = true;
+        }
     }
 
-    /// When the next open study may become complete.
+    /// The last association that delivered it was released.
+    pub fn released(&mut self, study: &StudyInstanceUid, at: Timestamp) {
+        if let Some(open) = self.open.get_mut(study) {
+            open.released = Some(at);
+        }
+    }
+
+    /// Somebody says that it is complete. Gives whether it was open.
+    pub fn force(&mut self, study: &StudyInstanceUid) -> bool {
+        let open = self.open.get_mut(study);
+        open.map(|open| open.forced = true).is_some()
+    }
+
+    /// Takes an answer. One that speaks of the study as it was before an instance came is worth
+    /// nothing; that instance makes the assembler ask again.
+    pub fn learn(&mut self, answer: &Answer) {
+        let Some(open) = self.open.get_mut(&answer.question.study) else {
+            return;
+        };
+        if open.asked != Some(answer.question.asked_at) {
+            return;
+        }
+        open.asked = None;
+        let assessment = Assessment::of(&answer.evidence);
+        let before = open.look.as_ref().map_or(0, |look| look.vetoes);
+        open.look = Some(Look {
+            asked_at: answer.question.asked_at,
+            arrived: answer.question.arrived,
+            assessment,
+            counted: answer.counted,
+            short: answer
+                .evidence
+                .iter()
+                .any(|piece| piece.kind == Kind::PacsCount && piece.verdict == Verdict::Incomplete),
+            vetoes: if assessment.veto { before + 1 } else { 0 },
+        });
+    }
+
+    /// Takes out the studies that are complete at `now`, and asks for evidence of at most `room`
+    /// others.
+    pub fn take(&mut self, now: Timestamp, room: usize) -> (Vec<StableStudy>, Vec<Question>) {
+        let (mut stable, mut questions) = (Vec::new(), Vec::new());
+        let weighs = self.weighs;
+        self.open.retain(|uid, open| match open.step(now, weighs) {
+            Step::Wait(_) => true,
+            Step::Ask => {
+                if questions.len() < room {
+                    questions.push(open.ask(uid, now));
+                }
+                true
+            }
+            Step::Complete(method) => {
+                stable.push(StableStudy {
+                    uid: uid.clone(),
+                    method,
+                    first: open.arrivals.first,
+                    last: open.arrivals.last,
+                    complete_at: now,
+                    counted: open.current().and_then(|look| look.counted),
+                });
+                false
+            }
+        });
+        // The study that has waited longest goes first.
+        stable.sort_by_key(|study| study.last);
+        (stable, questions)
+    }
+
+    /// When there is something to do for an open study.
     pub fn next_decision(&self, now: Timestamp) -> Option<Timestamp> {
         self.open
             .values()
-            .map(|open| match decide(now, open.arrivals, open.policy) {
-                Decision::Wait(until) => until,
-                Decision::Complete(_) => now,
+            .map(|open| match open.step(now, self.weighs) {
+                Step::Wait(until) => until,
+                // With no room for questions the next answer makes some.
+                Step::Ask => now + PAUSE,
+                Step::Complete(_) => now,
             })
             .min()
     }
@@ -162,5 +274,75 @@ impl Assembler {
     /// Studies that are being received.
     pub fn open_studies(&self) -> usize {
         self.open.len()
+    }
+}
+
+impl Open {
+    /// The last look, when it was at the study as it is.
+    fn current(&self) -> Option<&Look> {
+        let look = self.look.as_ref();
+        look.filter(|look| look.arrived == self.arrived)
+    }
+
+    fn step(&self, now: Timestamp, weighs: bool) -> Step {
+        let signs = Signs {
+            assessment: self.current().map(|l| l.assessment).unwrap_or_default(),
+            released: self.released,
+            forced: self.forced,
+        };
+        let waiting = self.asked.is_some_and(|at| now.since(at) < LOST);
+        let decision = decide(now, self.arrivals, signs, self.policy);
+        let until = match decision {
+            Decision::Complete(method @ (Method::Forced | Method::MaxAge), _) => {
+                return Step::Complete(method);
+            }
+            // Whatever a lost wake-up meant is found by a look at the last moment.
+            Decision::Complete(method, since) => {
+                let looked = self.current().is_some_and(|look| look.asked_at >= since);
+                let old = self.arrivals.first + self.policy.max_age;
+                match (looked || !weighs, waiting) {
+                    (true, _) => return Step::Complete(method),
+                    (false, false) => return Step::Ask,
+                    (false, true) if now >= old => return Step::Complete(Method::MaxAge),
+                    (false, true) => old,
+                }
+            }
+            Decision::Wait(until) => until,
+        };
+        match self.look_due().filter(|_| weighs && !waiting) {
+            Some(at) if at <= now => Step::Ask,
+            Some(at) => Step::Wait(until.min(at)),
+            None => Step::Wait(until),
+        }
+    }
+
+    /// When to look at the evidence before anything is decided.
+    fn look_due(&self) -> Option<Timestamp> {
+        let silence = self.arrivals.last + self.policy.evidence_period;
+        match self.current() {
+            None => Some(silence),
+            Some(look) if self.woken => Some(silence.max(look.asked_at + PAUSE)),
+            Some(look) if look.assessment.veto => {
+                Some(look.asked_at + LOOKS.delay(look.vetoes.saturating_sub(1), 1.0))
+            }
+            Some(_) => None,
+        }
+    }
+
+    fn ask(&mut self, study: &StudyInstanceUid, now: Timestamp) -> Question {
+        self.asked = Some(now);
+        self.woken = false;
+        let silent = now >= self.arrivals.last + self.policy.quiet_period;
+        let known = self.current().filter(|look| !look.short);
+        Question {
+            study: study.clone(),
+            count: match known.and_then(|look| look.counted) {
+                Some(counted) => Count::Known(counted),
+                None if silent => Count::Ask,
+                None => Count::No,
+            },
+            asked_at: now,
+            arrived: self.arrived,
+        }
     }
 }

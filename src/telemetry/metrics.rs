@@ -53,6 +53,12 @@ pub struct Metrics {
     pub pdu_errors_total: IntCounterVec,
     /// Connections closed before an association was requested, by kind.
     pub connections_dropped_total: IntCounterVec,
+    /// Storage Commitment requests, by result.
+    pub commitments_total: IntCounterVec,
+    /// Attempts to report on one, by way and result.
+    pub commitment_reports_total: IntCounterVec,
+    /// Storage Commitment requests that are not reported yet.
+    pub commitments_open: IntGauge,
     /// Instances in the spool.
     pub spool_instances: IntGauge,
     /// Bytes of data sets in the spool.
@@ -239,6 +245,20 @@ impl Metrics {
                 "connections_dropped_total",
                 "Connections closed before an association was requested, by kind",
                 &["kind"],
+            )?,
+            commitments_total: make.counters(
+                "commitments_total",
+                "Storage Commitment requests, by result",
+                &["result"],
+            )?,
+            commitment_reports_total: make.counters(
+                "commitment_reports_total",
+                "Attempts to report on a Storage Commitment request, by way and result",
+                &["via", "result"],
+            )?,
+            commitments_open: make.gauge(
+                "commitments_open",
+                "Storage Commitment requests that are not reported yet",
             )?,
             spool_instances: make.gauge("spool_instances", "Instances in the spool")?,
             spool_bytes: make.gauge("spool_bytes", "Bytes of data sets in the spool")?,
@@ -428,7 +448,17 @@ impl Metrics {
         for result in ["ack", "nack", "returned", "connection"] {
             self.published_total.with_label_values(&[result]);
         }
-        for method in ["quiet-period", "max-age"] {
+        for method in [
+            "quiet-period",
+            "max-age",
+            "mpps",
+            "storage-commitment",
+            "pacs-count",
+            "expected-series",
+            "association-release",
+            "forced",
+            "patience",
+        ] {
             self.studies_completed_total.with_label_values(&[method]);
         }
         let version = env!("CARGO_PKG_VERSION");

@@ -1,23 +1,19 @@
 //! A spool that can take no more answers A700 (out of resources) in DICOM, keeps what it has, and
 //! takes instances again when there is room.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
-use crate::support::{
-    Answer, Gateway, Instance, Options, RawPeer, SOON, Study, peers, reaper, wait_until,
-};
+use crate::support::disk::SmallDisk;
+use crate::support::{Answer, Gateway, Instance, Options, RawPeer, SOON, Study, wait_until};
 
 const OUT_OF_RESOURCES: u16 = 0xA700;
 
 /// The file system itself says no (ENOSPC).
 #[test]
 fn a_full_file_system() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(16) else {
         return;
     };
     let options = Options::new()
-        .set("spool.dir", disk.path.join("spool"))
+        .set("spool.dir", disk.path().join("spool"))
         .set("spool.limits.min_free_bytes", "0B")
         .set("spool.limits.min_free_inodes", 0);
     check(&options, &disk, false);
@@ -26,11 +22,11 @@ fn a_full_file_system() {
 /// The floor of free space is reached before that.
 #[test]
 fn the_floor_of_free_space() {
-    let Some(disk) = SmallDisk::mount() else {
+    let Some(disk) = SmallDisk::mount(16) else {
         return;
     };
     let options = Options::new()
-        .set("spool.dir", disk.path.join("spool"))
+        .set("spool.dir", disk.path().join("spool"))
         .set("spool.limits.min_free_bytes", "3MiB")
         .set("spool.limits.min_free_inodes", 0);
     check(&options, &disk, true);
@@ -70,7 +66,7 @@ fn check(options: &Options, disk: &SmallDisk, turns_newcomers_away: bool) {
         assert_eq!(answer, Answer::Rejected(2, 3, 1), "come back later");
         assert_eq!(gateway.get("/readyz")["spool"]["reason"], "disk-full");
     }
-    std::fs::remove_file(ballast).unwrap();
+    disk.empty(&ballast);
     takes_instances_again(&gateway);
     assert_eq!(peer.store(&refused.1), 0, "the association has lived on");
     peer.release();
@@ -89,45 +85,4 @@ fn large() -> (Study, Instance) {
     study.side = 1250;
     let image = study.image(1);
     (study, image)
-}
-
-/// A file system of 16 MiB.
-struct SmallDisk {
-    path: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount() -> Option<Self> {
-        let path = tempfile::tempdir().unwrap().keep();
-        reaper::remove_at_exit(&path);
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=16m", "tmpfs"])
-            .arg(&path);
-        if mount.output().is_ok_and(|output| output.status.success()) {
-            return Some(Self { path });
-        }
-        // Only root may mount; the limit of the spool is tested by everybody.
-        peers::skip_unless_root("mounting a small file system needs root");
-        None
-    }
-
-    /// Writes a file that leaves `free` bytes.
-    fn fill_up_to(&self, free: u64) -> PathBuf {
-        let ballast = self.path.join("ballast");
-        let stat = rustix::fs::statvfs(&self.path).unwrap();
-        let size = (stat.f_bavail * stat.f_frsize).saturating_sub(free);
-        std::fs::write(&ballast, vec![1; usize::try_from(size).unwrap()]).unwrap();
-        ballast
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount")
-            .arg("--lazy")
-            .arg(&self.path)
-            .output();
-        let _ = std::fs::remove_dir(Path::new(&self.path));
-    }
 }

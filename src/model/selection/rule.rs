@@ -53,7 +53,7 @@ impl Rule {
     ///
     /// # Errors
     /// The key, the attribute and the reason.
-    pub(in crate::model) fn validate(&self, key: &str) -> Result<(), String> {
+    pub fn validate(&self, key: &str) -> Result<(), String> {
         let name = self.attribute.name();
         let refuse = |reason: &str| Err(format!("{key}: `{name}` {reason}"));
         if self.attribute.derived() == Some(Derived::Instances) {

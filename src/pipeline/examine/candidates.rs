@@ -194,7 +194,7 @@ pub(super) fn leave_out(run: &mut Run, outside: Vec<Arc<Entry>>, reason: Option<
 }
 
 /// What the spool knows of an instance without opening its file.
-fn known(entry: &Entry) -> Known {
+pub(in crate::pipeline) fn known(entry: &Entry) -> Known {
     Known {
         modality: entry.modality.clone(),
         body_part: entry.body_part.clone(),

@@ -33,6 +33,7 @@ use crate::model::{InputSpec, Prepared, Tensor};
 use crate::refusal::Refusal;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
+pub(super) use candidates::known;
 pub(super) use order::Earlier;
 use order::in_order;
 

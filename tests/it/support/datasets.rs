@@ -4,6 +4,8 @@
 pub const CT_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.2";
 /// Digital X-Ray Image Storage - For Presentation.
 pub const DX_IMAGE: &str = "1.2.840.10008.5.1.4.1.1.1.1";
+/// Basic Text SR Storage.
+pub const TEXT_REPORT: &str = "1.2.840.10008.5.1.4.1.1.88.11";
 /// Explicit VR Little Endian.
 pub const EXPLICIT: &str = "1.2.840.10008.1.2.1";
 
@@ -100,6 +102,26 @@ impl Study {
     /// Frontal chest images: `cxr-phantom` applies to them.
     pub fn chest() -> Self {
         Self::new(DX_IMAGE, "DX")
+    }
+
+    /// The same study as another device adds to it: a series of structured reports, without pixels.
+    pub fn reports(&self) -> Self {
+        Self {
+            root: new_uid(),
+            sop_class: TEXT_REPORT,
+            modality: "SR",
+            ..self.clone()
+        }
+    }
+
+    /// The `number`th instance without pixels.
+    pub fn document(&self, number: u16) -> Instance {
+        let mut data_set = self.header(number);
+        // Image Pixel attributes (group 0028) are the last ones.
+        let group = [0x28, 0, 2, 0, b'U', b'S'];
+        let at = data_set.windows(6).position(|some| some == group).unwrap();
+        data_set.truncate(at);
+        self.instance(number, EXPLICIT, data_set)
     }
 
     fn new(sop_class: &'static str, modality: &'static str) -> Self {

@@ -49,7 +49,7 @@ impl Gateway {
             dicom_port: 0,
             http_port: 0,
         };
-        gateway.get_ready();
+        gateway.get_ready().unwrap();
         gateway
     }
 
@@ -79,11 +79,17 @@ impl Gateway {
     }
 
     /// Starts again on the same spool. The earlier process must have ended.
+    #[track_caller]
     pub fn restart(&mut self) {
+        self.try_restart().unwrap();
+    }
+
+    /// The same where it may refuse, as on a full disk: says how it ended instead of getting ready.
+    pub fn try_restart(&mut self) -> Result<(), String> {
         assert!(!self.running, "the gateway still runs");
         self.child = serve(self.dir.path()).spawn().unwrap();
         self.running = true;
-        self.get_ready();
+        self.get_ready()
     }
 
     /// The same with another configuration.
@@ -100,7 +106,20 @@ impl Gateway {
 
     /// SIGTERM.
     pub fn terminate(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        self.signal(Signal::TERM);
+    }
+
+    /// Any signal.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// How it ended, when it has ended by itself.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        let status = exit_status(&mut self.child, Duration::ZERO)?;
+        reaper::spare(self.child.id());
+        self.running = false;
+        Some(status)
     }
 
     /// Waits for the process to end by itself.
@@ -132,6 +151,11 @@ impl Gateway {
     /// Everything it has logged in this folder, all runs.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
+    }
+
+    /// The same, which is forgotten then.
+    pub fn take_log(&self) -> String {
+        std::mem::take(&mut self.log.lock().unwrap())
     }
 
     /// Status and body of an HTTP answer.
@@ -228,7 +252,7 @@ impl Gateway {
     }
 
     /// Waits for the line that says which ports are in use.
-    fn get_ready(&mut self) {
+    fn get_ready(&mut self) -> Result<(), String> {
         reaper::adopt(self.child.id());
         let (log, already) = (Arc::clone(&self.log), self.log().len());
         let stderr = BufReader::new(self.child.stderr.take().unwrap());
@@ -240,16 +264,19 @@ impl Gateway {
             }
         });
         let ready = wait_for("\"gateway is ready\" in the log", START, || {
-            let ended = exit_status(&mut self.child, Duration::ZERO);
+            if let Some(status) = self.ended() {
+                return Some(Err(format!("the gateway ended with {status}")));
+            }
             let log = self.log();
-            assert!(ended.is_none(), "the gateway ended with {ended:?}");
             let lines = log.get(already..)?.lines();
             lines
                 .filter_map(|line| serde_json::from_str::<Value>(line).ok())
                 .find(|line| line["message"] == "gateway is ready")
-        });
+                .map(Ok)
+        })?;
         let port = |key: &str| u16::try_from(ready[key].as_u64().unwrap()).unwrap();
         (self.dicom_port, self.http_port) = (port("dicom_port"), port("http_port"));
+        Ok(())
     }
 }
 

@@ -1,12 +1,16 @@
 //! The harness: real processes and real peers, and nothing that a scenario has to know twice.
 
+pub mod commitment;
 pub mod contract;
 pub mod datasets;
+pub mod disk;
 pub mod files;
 pub mod gateway;
 pub mod golden;
 pub mod models;
 pub mod options;
+pub mod pacs;
+pub mod pdus;
 pub mod peers;
 pub mod rabbit;
 pub mod raw_peer;

@@ -92,6 +92,12 @@ impl From<&str> for Setting {
     }
 }
 
+impl From<Value> for Setting {
+    fn from(value: Value) -> Self {
+        Self(value)
+    }
+}
+
 impl From<PathBuf> for Setting {
     fn from(path: PathBuf) -> Self {
         Self(Value::from(path.display().to_string()))

@@ -84,7 +84,21 @@ pub fn pynetdicom(port: u16, verb: &str, files: &[PathBuf]) -> Output {
     run(command.args(files))
 }
 
-fn python() -> PathBuf {
+/// Performed procedure steps from pynetdicom: the operations of `tests/it/python/modality.py` on one
+/// association. Gives the command sets of the responses.
+#[track_caller]
+pub fn modality(port: u16, operations: &serde_json::Value) -> Vec<serde_json::Value> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    serde_json::to_writer(&file, operations).unwrap();
+    let mut command = Command::new(python());
+    command.arg(repository().join("tests/it/python/modality.py"));
+    let output = run(command.arg(port.to_string()).arg(file.path()));
+    succeeded(&output);
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The tests' own Python.
+pub fn python() -> PathBuf {
     repository().join(".deps/venv/bin/python")
 }
 

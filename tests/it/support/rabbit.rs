@@ -83,7 +83,7 @@ pub struct Private {
 impl Private {
     /// A route on it.
     pub fn route(&mut self) -> Route {
-        Route::new(&self.node().url())
+        self.node().route()
     }
 
     /// The node itself.
@@ -104,7 +104,7 @@ pub struct Node {
 
 impl Node {
     /// Makes and starts a node, if RabbitMQ is installed.
-    fn install() -> Option<Self> {
+    pub fn install() -> Option<Self> {
         // Debian's wrapper in PATH changes the user; the script behind it takes any.
         let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
         let program = if script.is_file() {
@@ -131,6 +131,16 @@ impl Node {
     /// Its AMQP URL.
     pub fn url(&self) -> String {
         format!("amqp://guest:guest@127.0.0.1:{}/%2f", self.port)
+    }
+
+    /// A route on it.
+    pub fn route(&self) -> Route {
+        Route::new(&self.url())
+    }
+
+    /// Where it listens.
+    pub const fn port(&self) -> u16 {
+        self.port
     }
 
     /// Starts it, unless it runs, and waits until it takes connections.

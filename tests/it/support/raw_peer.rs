@@ -7,6 +7,7 @@ use std::time::Duration;
 use socket2::{Domain, Socket, Type};
 
 use super::datasets::{EXPLICIT, Instance};
+use super::pdus::{item, pdu, pdv};
 
 const APPLICATION_CONTEXT: &str = "1.2.840.10008.3.1.1.1";
 const VERIFICATION: &str = "1.2.840.10008.1.1";
@@ -59,13 +60,11 @@ impl RawPeer {
         calling: &str,
         instances: &[&Instance],
     ) -> io::Result<(Self, Answer)> {
-        let mut peer = Self::connect(port)?;
-        let answer = peer.ask(calling, instances)?;
-        Ok((peer, answer))
+        Self::connect(port)?.ask(calling, instances)
     }
 
-    /// The same on a connection that is there.
-    pub fn ask(&mut self, calling: &str, instances: &[&Instance]) -> io::Result<Answer> {
+    /// [`RawPeer::request`] on a connection that has said nothing yet.
+    pub fn ask(mut self, calling: &str, instances: &[&Instance]) -> io::Result<(Self, Answer)> {
         let mut contexts = vec![(VERIFICATION.to_owned(), EXPLICIT.to_owned())];
         for instance in instances {
             let context = (instance.sop_class.clone(), instance.transfer_syntax.clone());
@@ -76,11 +75,12 @@ impl RawPeer {
         self.contexts = contexts;
         let request = association_request(calling, &self.contexts);
         self.write(&request)?;
-        Ok(match self.read_pdu() {
+        let answer = match self.read_pdu() {
             Ok((0x02, _)) => Answer::Accepted,
             Ok((0x03, body)) => Answer::Rejected(body[1], body[2], body[3]),
             _ => Answer::Gone,
-        })
+        };
+        Ok((self, answer))
     }
 
     /// [`RawPeer::request`] where an association is expected.
@@ -165,11 +165,29 @@ impl RawPeer {
         Err(io::Error::other("a response without status"))
     }
 
+    /// [`RawPeer::store`] where the connection may break.
+    pub fn try_store(&mut self, instance: &Instance) -> io::Result<u16> {
+        self.begin_store(instance)?;
+        self.continue_store(instance, &instance.data_set, true)?;
+        self.status()
+    }
+
     /// A-RELEASE-RQ, and waits for the answer.
     #[track_caller]
-    pub fn release(mut self) {
-        self.write(&[0x05, 0, 0, 0, 0, 4, 0, 0, 0, 0]).unwrap();
-        assert_eq!(self.read_pdu().unwrap().0, 0x06);
+    pub fn release(self) {
+        assert_eq!(self.try_release().unwrap(), 0x06);
+    }
+
+    /// [`RawPeer::release`] where the connection may break; gives the type of the answer.
+    pub fn try_release(mut self) -> io::Result<u8> {
+        self.write(&[0x05, 0, 0, 0, 0, 4, 0, 0, 0, 0])?;
+        self.next_pdu()
+    }
+
+    /// How long it waits for the gateway from now on, in either direction.
+    pub fn patience(&self, longest: Duration) -> io::Result<()> {
+        self.stream.set_read_timeout(Some(longest))?;
+        self.stream.set_write_timeout(Some(longest))
     }
 
     /// Goes away without a word.
@@ -238,14 +256,11 @@ impl RawPeer {
     }
 
     fn write_pdv(&mut self, context: u8, flags: u8, bytes: &[u8]) -> io::Result<()> {
-        let length = u32::try_from(bytes.len() + 2).unwrap();
-        let mut body = length.to_be_bytes().to_vec();
-        body.extend([context, flags]);
-        body.extend(bytes);
-        self.write(&pdu(0x04, &body))
+        self.write(&pdu(0x04, &pdv(context, flags, bytes)))
     }
 
-    fn read_pdu(&mut self) -> io::Result<(u8, Vec<u8>)> {
+    /// Type and contents of the next PDU; an error when the connection is closed instead.
+    pub fn read_pdu(&mut self) -> io::Result<(u8, Vec<u8>)> {
         let mut head = [0; 6];
         self.stream.read_exact(&mut head)?;
         let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]);
@@ -271,20 +286,6 @@ fn association_request(calling: &str, contexts: &[(String, String)]) -> Vec<u8> 
     user.extend(item(0x52, b"2.25.1"));
     body.extend(item(0x50, &user));
     pdu(0x01, &body)
-}
-
-fn pdu(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind, 0];
-    out.extend(u32::try_from(body.len()).unwrap().to_be_bytes());
-    out.extend(body);
-    out
-}
-
-fn item(kind: u8, body: &[u8]) -> Vec<u8> {
-    let mut out = vec![kind, 0];
-    out.extend(u16::try_from(body.len()).unwrap().to_be_bytes());
-    out.extend(body);
-    out
 }
 
 fn padded(uid: &str) -> Vec<u8> {

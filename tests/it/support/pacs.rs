@@ -1,0 +1,94 @@
+//! PACS to be asked: DCMTK's `dcmqrscp`, and one of pynetdicom whose habits a scenario chooses.
+
+use std::io::{BufRead, BufReader};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+
+use super::options::repository;
+use super::{Instance, SOON, peers, reaper, wait_until};
+use crate::support::gateway::binary;
+
+/// Its AE title.
+pub const AE_TITLE: &str = "TESTPACS";
+
+/// A running PACS, which ends when it is dropped.
+pub struct Pacs {
+    child: Child,
+    dir: tempfile::TempDir,
+    port: u16,
+}
+
+impl Pacs {
+    /// DCMTK's.
+    pub fn dcmtk() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        // It cannot take a free port by itself.
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let folder = dir.path().join("images");
+        std::fs::create_dir(&folder).unwrap();
+        let config = dir.path().join("dcmqrscp.cfg");
+        let text = format!(
+            "NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n\
+             HostTable BEGIN\nHostTable END\nVendorTable BEGIN\nVendorTable END\n\
+             AETable BEGIN\n{AE_TITLE} {} RW (16, 64mb) ANY\nAETable END\n",
+            folder.display()
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("dcmqrscp");
+        command.arg("--config").arg(&config);
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.stdin(Stdio::null()).spawn().unwrap();
+        reaper::adopt(child.id());
+        wait_until("dcmqrscp", SOON, || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        Self { child, dir, port }
+    }
+
+    /// pynetdicom's, with a habit of `tests/it/python/pacs.py`.
+    pub fn pynetdicom(habit: &str) -> Self {
+        let mut command = Command::new(peers::python());
+        command.arg(repository().join("tests/it/python/pacs.py"));
+        command.arg(habit).stdin(Stdio::null());
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().unwrap();
+        reaper::adopt(child.id());
+        let mut line = String::new();
+        let stdout = child.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        Self {
+            child,
+            dir: tempfile::tempdir().unwrap(),
+            port: line.trim().parse().unwrap(),
+        }
+    }
+
+    /// `AE@host:port`.
+    pub fn target(&self) -> String {
+        format!("{AE_TITLE}@127.0.0.1:{}", self.port)
+    }
+
+    /// Sends it instances.
+    #[track_caller]
+    pub fn fill(&self, instances: &[Instance]) {
+        let files = self.dir.path().join("files");
+        std::fs::create_dir_all(&files).unwrap();
+        for instance in instances {
+            let file = files.join(format!("{}.dcm", instance.sop_instance));
+            std::fs::write(file, instance.part_10()).unwrap();
+        }
+        let mut send = binary();
+        let send = send.args(["send", "--to", &self.target()]).arg(&files);
+        peers::succeeded(&peers::run(send));
+    }
+}
+
+impl Drop for Pacs {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        reaper::spare(self.child.id());
+    }
+}
