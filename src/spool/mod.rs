@@ -246,9 +246,8 @@ impl Spool {
             index.free = free;
         }
         if let Some(free) = index.free {
-            let was_full = index.shedding == Some("spool-full");
-            index.shedding =
-                capacity::shedding(&self.inner.config.limits, index.bytes, free, was_full);
+            let limits = &self.inner.config.limits;
+            index.shedding = capacity::shedding(limits, index.bytes, free, index.shedding);
         }
     }
 

@@ -139,6 +139,8 @@ pub struct Metrics {
     pub publish_latency_seconds: Histogram,
     /// 1 while the broker can be reached.
     pub broker_connected: IntGauge,
+    /// 1 while the broker takes nothing because it is short of memory or disk.
+    pub broker_blocked: IntGauge,
     /// Seconds from the last instance to the message, by model.
     pub time_to_finding_seconds: HistogramVec,
     /// Version of the gateway.
@@ -422,6 +424,10 @@ impl Metrics {
             )?,
             broker_connected: make
                 .gauge("broker_connected", "1 while the broker can be reached")?,
+            broker_blocked: make.gauge(
+                "broker_blocked",
+                "1 while the broker takes nothing because it is short of memory or disk",
+            )?,
             time_to_finding_seconds: make.histograms(
                 "time_to_finding_seconds",
                 "Seconds from the last instance of a study to its message, by model",
