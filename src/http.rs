@@ -2,7 +2,9 @@
 //! asks [`admin`] first.
 
 mod admin;
+mod export;
 mod models;
+mod studies;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -144,8 +146,11 @@ fn router(api: Api) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/studies", get(studies))
-        .route("/api/v1/studies/{uid}", get(study))
+        .route("/api/v1/studies", get(studies::list))
+        .route("/api/v1/studies/{uid}", get(studies::show))
+        .route("/api/v1/sources", get(studies::sources))
+        .route("/api/v1/ledger.csv", get(export::csv))
+        .route("/api/v1/ledger.ndjson", get(export::ndjson))
         .route("/api/v1/outbox", get(outbox))
         .route("/api/v1/quarantine", get(quarantine))
         .route("/api/v1/artefacts/{name}", get(artefact))
@@ -192,23 +197,6 @@ impl Page {
     fn limit(&self) -> u32 {
         self.limit.unwrap_or(100).clamp(1, MAX_ROWS)
     }
-}
-
-async fn studies(State(api): State<Api>, Query(page): Query<Page>) -> Result<Response, Failure> {
-    let studies = api.ledger.studies(page.limit()).await?;
-    Ok(Json(json!({ "studies": studies })).into_response())
-}
-
-async fn study(State(api): State<Api>, Path(uid): Path<String>) -> Result<Response, Failure> {
-    let Some(report) = api.ledger.study(uid.clone()).await? else {
-        return Ok(missing("the ledger knows no such study"));
-    };
-    let messages = api.outbox.of_study(uid).await?;
-    let mut body = serde_json::to_value(report).unwrap_or_default();
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("messages".to_owned(), json!(messages));
-    }
-    Ok(Json(body).into_response())
 }
 
 async fn outbox(State(api): State<Api>, Query(page): Query<Page>) -> Result<Response, Failure> {

@@ -10,6 +10,7 @@ mod demo;
 mod evaluate;
 mod explain;
 mod infer;
+mod ledger;
 mod models;
 mod replay;
 mod scu;
@@ -65,6 +66,8 @@ enum Command {
     Send(scu::SendArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
+    /// What the running gateway has received, by sender and in bulk.
+    Ledger(ledger::LedgerArgs),
     /// What the running gateway owes the broker.
     Outbox(ask::ListArgs),
     /// What the running gateway has set aside.
@@ -118,6 +121,7 @@ pub fn main() -> ExitCode {
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
         Command::Study(args) => ask::study(&args),
+        Command::Ledger(args) => ledger::run(&args),
         Command::Outbox(args) => ask::outbox(&args),
         Command::Quarantine(args) => ask::quarantine(&args),
         Command::Models(args) => models::run(&args),

@@ -5,6 +5,7 @@
 //! C-STORE response and can be rebuilt from the spool; rows of revisions are written in the same
 //! transaction as the messages they led to, which makes "finished" and "owed" one fact.
 
+mod export;
 mod report;
 
 use std::collections::{HashMap, HashSet};
@@ -18,7 +19,11 @@ use crate::durable::database::{Database, DatabaseError};
 use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
-pub use report::{InstanceReport, RevisionReport, StudyReport, StudySummary};
+pub use export::{ExportRow, Span};
+pub use report::{
+    InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
+    StudySummary,
+};
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS instance (
@@ -43,10 +48,20 @@ CREATE TABLE IF NOT EXISTS instance (
     refusal TEXT,
     released_at INTEGER,
     durable_at INTEGER,
-    held_until INTEGER
+    held_until INTEGER,
+    durable_by INTEGER
 );
 CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
 CREATE INDEX IF NOT EXISTS instance_sop ON instance (sop_instance);
+CREATE INDEX IF NOT EXISTS instance_open ON instance (study) WHERE revision IS NULL;
+CREATE INDEX IF NOT EXISTS instance_present ON instance (study) WHERE released_at IS NULL;
+CREATE INDEX IF NOT EXISTS instance_received ON instance (received_at, calling_ae);
+CREATE TABLE IF NOT EXISTS study (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    study TEXT NOT NULL UNIQUE,
+    first_received INTEGER NOT NULL,
+    last_received INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS revision (
     study TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -390,6 +405,11 @@ impl Ledger {
                      (SELECT 1 FROM instance AS i WHERE i.study = attempt.study)",
                     [],
                 )?;
+                connection.execute(
+                    "DELETE FROM study WHERE last_received < ?1 AND NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = study.study)",
+                    [before.0],
+                )?;
                 Ok(())
             })
             .await
@@ -409,10 +429,31 @@ impl Ledger {
             .await
     }
 
-    /// The studies that were touched last, newest first.
-    pub async fn studies(&self, limit: u32) -> Result<Vec<StudySummary>, DatabaseError> {
+    /// A page of the studies that the filter lets through, the one that was first heard of last
+    /// first: an order that arrivals do not change, so pages neither repeat nor skip.
+    pub async fn studies(&self, filter: StudyFilter) -> Result<StudyPage, DatabaseError> {
         self.database
-            .query(move |connection| report::studies(connection, limit))
+            .query(move |connection| report::studies(connection, &filter))
+            .await
+    }
+
+    /// What every sender has sent in a span of time, and what has become of it.
+    pub async fn sources(&self, span: Span) -> Result<Vec<SourceReport>, DatabaseError> {
+        self.database
+            .query(move |connection| report::sources(connection, span))
+            .await
+    }
+
+    /// At most `limit` rows of the export after `after`, in order of arrival. Each call is a read of
+    /// its own, so that a slow reader of an export holds no snapshot of the database.
+    pub async fn export(
+        &self,
+        after: Option<EntryId>,
+        span: Span,
+        limit: u32,
+    ) -> Result<Vec<ExportRow>, DatabaseError> {
+        self.database
+            .query(move |connection| export::rows(connection, after, span, limit))
             .await
     }
 
@@ -461,8 +502,9 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         .prepare_cached(
             "INSERT INTO instance (entry, study, series, sop_instance, sop_class, transfer_syntax,
                 modality, body_part, calling_ae, called_ae, peer, bytes, digest, received_at,
-                revision, current)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                revision, current, durable_at, durable_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                ?18)",
         )?
         .execute(params![
             key(entry.id),
@@ -481,7 +523,18 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
             entry.received_at.0,
             repeated,
             repeated.is_none(),
+            entry.durable_at.map(|at| at.0),
+            // Found by a start: it was durable before, nobody knows when.
+            entry.durable_at.is_none().then(|| Timestamp::now().0),
         ])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO study (study, first_received, last_received) VALUES (?1, ?2, ?2)
+             ON CONFLICT (study) DO UPDATE SET
+                first_received = min(first_received, excluded.first_received),
+                last_received = max(last_received, excluded.last_received)",
+        )?
+        .execute(params![entry.study.as_str(), entry.received_at.0])?;
     Ok(repeated.is_some())
 }
 

@@ -56,4 +56,5 @@ mod the_broker_is_down_at_start;
 mod the_broker_restarts_in_the_middle;
 mod the_file_broker_appends_lines;
 mod the_ledger_answers_where_everything_is;
+mod the_ledger_can_be_exported;
 mod two_senders_one_study;
