@@ -26,9 +26,9 @@ use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Beside, Pipeline};
+use crate::pipeline::{Attempts, Beside, Pipeline};
 use crate::registry::{Loader, Model, Registry};
-use crate::spool::{Recovered, Spool};
+use crate::spool::{CORRUPT, Recovered, Spool};
 use crate::telemetry::Metrics;
 use crate::{broker, commitment, procedure, scp, state};
 
@@ -122,6 +122,7 @@ impl App {
             beside: Beside::default(),
             sites: config.models.sites.clone(),
             study: config.study.clone(),
+            attempts: Attempts::default(),
             message: config.message.clone(),
             artefacts: Arc::clone(&artefacts),
             decoding: Gate::new(decoders.count()),
@@ -269,6 +270,7 @@ impl App {
             artefacts: Arc::clone(&self.pipeline.artefacts),
             ledger: self.pipeline.ledger.clone(),
             outbox: self.housekeeper.outbox.clone(),
+            outbox_wake: Arc::clone(&self.pipeline.outbox_wake),
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
@@ -313,7 +315,7 @@ fn report(recovered: &Recovered, metrics: &Metrics) {
     for (file, reason) in &recovered.corrupt {
         metrics
             .quarantined_instances_total
-            .with_label_values(&["corrupt-entry"])
+            .with_label_values(&[CORRUPT])
             .inc();
         tracing::warn!(file, reason, "entry quarantined");
     }

@@ -4,6 +4,8 @@
 mod admin;
 mod export;
 mod models;
+mod outbox;
+mod quarantine;
 mod studies;
 
 use std::net::SocketAddr;
@@ -13,14 +15,14 @@ use std::sync::Arc;
 use axum::Json;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
@@ -98,6 +100,8 @@ pub struct Api {
     pub ledger: Ledger,
     /// What is owed.
     pub outbox: Outbox,
+    /// Rung when something in it has become due.
+    pub outbox_wake: Arc<Notify>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Models being served.
@@ -151,8 +155,20 @@ fn router(api: Api) -> Router {
         .route("/api/v1/sources", get(studies::sources))
         .route("/api/v1/ledger.csv", get(export::csv))
         .route("/api/v1/ledger.ndjson", get(export::ndjson))
-        .route("/api/v1/outbox", get(outbox))
-        .route("/api/v1/quarantine", get(quarantine))
+        .route("/api/v1/outbox", get(outbox::list))
+        .route("/api/v1/outbox/retry", post(outbox::retry_all))
+        .route(
+            "/api/v1/outbox/{id}",
+            get(outbox::show).delete(outbox::discard),
+        )
+        .route("/api/v1/outbox/{id}/retry", post(outbox::retry))
+        .route("/api/v1/quarantine", get(quarantine::list))
+        .route("/api/v1/quarantine/retry", post(quarantine::retry_some))
+        .route(
+            "/api/v1/quarantine/{entry}",
+            get(quarantine::show).delete(quarantine::discard),
+        )
+        .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
         .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/models", get(models::list))
         .route("/api/v1/models/reload", post(models::reload))
@@ -199,26 +215,6 @@ impl Page {
     }
 }
 
-async fn outbox(State(api): State<Api>, Query(page): Query<Page>) -> Result<Response, Failure> {
-    let owed = api.outbox.owed().await?;
-    let messages = api.outbox.waiting(page.limit()).await?;
-    Ok(Json(json!({ "owed": owed.messages, "messages": messages })).into_response())
-}
-
-async fn quarantine(State(api): State<Api>) -> Response {
-    let listed = tokio::task::spawn_blocking(move || api.spool.quarantined()).await;
-    match listed {
-        Ok(Ok(items)) => {
-            let items: Vec<_> = items
-                .into_iter()
-                .map(|(entry, reason)| json!({ "entry": entry, "reason": reason.trim() }))
-                .collect();
-            Json(json!({ "quarantine": items })).into_response()
-        }
-        _ => failure("the quarantine cannot be read"),
-    }
-}
-
 /// Sent piece by piece: a mask of a volume may be large.
 async fn artefact(State(api): State<Api>, Path(name): Path<String>) -> Response {
     let media_type = artefact::media_type(&name);
@@ -260,8 +256,8 @@ impl From<DatabaseError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        tracing::warn!(error = %self.0, "ledger query failed");
-        failure("the ledger cannot be read; see the log")
+        tracing::warn!(error = %self.0, "the database failed a request");
+        failure("the ledger cannot be read or written; see the log")
     }
 }
 

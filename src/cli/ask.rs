@@ -1,5 +1,6 @@
-//! `study`, `outbox`, `quarantine`: questions to the running gateway, over its HTTP API.
+//! How commands ask the running gateway, over its HTTP API; and `study`.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -79,19 +80,20 @@ impl SpanArgs {
     }
 }
 
-/// Arguments of `outbox` and `quarantine`.
+/// What a request needs that changes something.
 #[derive(Args)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    gateway: Gateway,
-    #[command(subcommand)]
-    question: ListQuestion,
+pub(super) struct TokenArgs {
+    /// File with the token of `http.admin_token_file`.
+    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
+    token_file: PathBuf,
 }
 
-#[derive(Subcommand)]
-enum ListQuestion {
-    /// List.
-    Ls,
+impl TokenArgs {
+    pub(super) fn read(&self) -> anyhow::Result<String> {
+        let text = std::fs::read_to_string(&self.token_file)
+            .with_context(|| format!("reading {}", self.token_file.display()))?;
+        Ok(text.trim().to_owned())
+    }
 }
 
 pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
@@ -131,49 +133,13 @@ pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
             }
             Ok(ExitCode::SUCCESS)
         }
-        StudyQuestion::Show { uid } => {
-            let body = get(&args.gateway, &format!("studies/{uid}"))?;
-            println!("{}", serde_json::to_string_pretty(&body)?);
-            Ok(ExitCode::SUCCESS)
-        }
+        StudyQuestion::Show { uid } => print(&get(&args.gateway, &format!("studies/{uid}"))?),
     }
 }
 
-pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let ListQuestion::Ls = args.question;
-    list(
-        &args.gateway,
-        "outbox",
-        "messages",
-        &[
-            ("message", "id"),
-            ("model", "model"),
-            ("outcome", "outcome"),
-            ("for", "exchange"),
-            ("attempts", "attempts"),
-            ("since", "published"),
-            ("last error", "last_error"),
-        ],
-    )
-}
-
-pub(super) fn quarantine(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let ListQuestion::Ls = args.question;
-    list(
-        &args.gateway,
-        "quarantine",
-        "quarantine",
-        &[("entry", "entry"), ("reason", "reason")],
-    )
-}
-
-fn list(
-    gateway: &Gateway,
-    path: &str,
-    field: &str,
-    columns: &[(&str, &str)],
-) -> anyhow::Result<ExitCode> {
-    show(&get(gateway, path)?, field, columns)?;
+/// Prints an answer as it is.
+pub(super) fn print(body: &Value) -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(body)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -250,6 +216,20 @@ pub(super) fn request(
     let post = agent(deadline).post(&url);
     let post = post.header("Authorization", format!("Bearer {token}"));
     answer(&url, post.send_json(body))
+}
+
+/// A DELETE with the administrator's token.
+pub(super) fn delete(
+    gateway: &Gateway,
+    path: &str,
+    token: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    let url = url(gateway, path);
+    let delete = agent(Duration::from_secs(60)).delete(&url);
+    let delete = delete.query_pairs(query.iter().copied());
+    let delete = delete.header("Authorization", format!("Bearer {token}"));
+    answer(&url, delete.call())
 }
 
 fn url(gateway: &Gateway, path: &str) -> String {

@@ -12,6 +12,8 @@ mod explain;
 mod infer;
 mod ledger;
 mod models;
+mod outbox;
+mod quarantine;
 mod replay;
 mod scu;
 mod serve;
@@ -69,9 +71,9 @@ enum Command {
     /// What the running gateway has received, by sender and in bulk.
     Ledger(ledger::LedgerArgs),
     /// What the running gateway owes the broker.
-    Outbox(ask::ListArgs),
+    Outbox(outbox::OutboxArgs),
     /// What the running gateway has set aside.
-    Quarantine(ask::ListArgs),
+    Quarantine(quarantine::QuarantineArgs),
     /// Which versions of models the running gateway serves, and changing that.
     Models(models::ModelsArgs),
 }
@@ -122,8 +124,8 @@ pub fn main() -> ExitCode {
         Command::Send(args) => scu::send(&args),
         Command::Study(args) => ask::study(&args),
         Command::Ledger(args) => ledger::run(&args),
-        Command::Outbox(args) => ask::outbox(&args),
-        Command::Quarantine(args) => ask::quarantine(&args),
+        Command::Outbox(args) => outbox::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
         Command::Models(args) => models::run(&args),
     };
     match outcome {

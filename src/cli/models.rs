@@ -1,15 +1,13 @@
 //! `models`: which versions run in the gateway, and how to change it.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::FAILED;
-use super::ask::{Gateway, get, request, show};
+use super::ask::{Gateway, TokenArgs, get, request, show};
 
 /// Loading and proving models takes as long as they are large.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -38,21 +36,6 @@ enum ModelsCommand {
         #[command(flatten)]
         token: TokenArgs,
     },
-}
-
-#[derive(Args)]
-struct TokenArgs {
-    /// File with the token of `http.admin_token_file`.
-    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
-    token_file: PathBuf,
-}
-
-impl TokenArgs {
-    fn read(&self) -> anyhow::Result<String> {
-        let text = std::fs::read_to_string(&self.token_file)
-            .with_context(|| format!("reading {}", self.token_file.display()))?;
-        Ok(text.trim().to_owned())
-    }
 }
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {

@@ -7,6 +7,7 @@
 
 mod export;
 mod report;
+mod retry;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -24,6 +25,7 @@ pub use report::{
     InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
     StudySummary,
 };
+pub use retry::TurnoverError;
 
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS instance (
@@ -74,6 +76,11 @@ CREATE TABLE IF NOT EXISTS revision (
     evidence TEXT,
     PRIMARY KEY (study, revision)
 );
+CREATE TABLE IF NOT EXISTS rerun (
+    study TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS attempt (
     study TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -81,6 +88,9 @@ CREATE TABLE IF NOT EXISTS attempt (
     PRIMARY KEY (study, digest)
 );
 ";
+
+/// Refusal code of the instances of a study whose attempts did not end.
+pub const GIVEN_UP: &str = "study-failed-repeatedly";
 
 /// Refusal code of an instance that a damaged disk has taken.
 pub const LOST: &str = "instance-lost";
@@ -136,6 +146,10 @@ pub struct Prior {
     pub messages: HashMap<String, PriorMessage>,
     /// Some of its instances have left the spool.
     pub released: bool,
+    /// How often an operator has had it done again.
+    pub rerun: u32,
+    /// It has to be done again, whatever its digest.
+    pub rerun_due: bool,
 }
 
 /// The latest message about a study and a model.
@@ -224,24 +238,6 @@ impl Ledger {
                     params![study, digest],
                     |row| row.get(0),
                 )
-            })
-            .await
-    }
-
-    /// Takes an attempt back that ended in an orderly way, without a result (for example a drain).
-    pub async fn withdraw_attempt(
-        &self,
-        study: &StudyInstanceUid,
-        digest: &str,
-    ) -> Result<(), DatabaseError> {
-        let (study, digest) = (study.as_str().to_owned(), digest.to_owned());
-        self.database
-            .write(move |connection| {
-                connection.execute(
-                    "UPDATE attempt SET attempts = attempts - 1 WHERE study = ?1 AND digest = ?2",
-                    params![study, digest],
-                )?;
-                Ok(())
             })
             .await
     }
@@ -351,6 +347,22 @@ impl Ledger {
             .await
     }
 
+    /// Entries of given-up studies that are still in the spool: a crash came before they were set
+    /// aside.
+    pub async fn given_up(&self) -> Result<Vec<EntryId>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT entry FROM instance WHERE released_at IS NULL
+                         AND revision IS NOT NULL AND refusal = ?1 ORDER BY entry",
+                    )?
+                    .query_map([GIVEN_UP], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .collect()
+            })
+            .await
+    }
+
     /// Entries of a study that a revision covers and that are still in the spool, in order of
     /// arrival.
     pub async fn held(&self, study: String) -> Result<Vec<EntryId>, DatabaseError> {
@@ -368,7 +380,8 @@ impl Ledger {
     }
 
     /// Entries of revisions that were finished before `before` and are still in the spool, oldest
-    /// first. None of a study with newer instances, which a new revision will want.
+    /// first. None of a study with newer instances, which a new revision will want, and none that
+    /// belongs in quarantine.
     pub async fn releasable(&self, before: Timestamp) -> Result<Vec<EntryId>, DatabaseError> {
         self.database
             .query(move |connection| {
@@ -376,13 +389,16 @@ impl Ledger {
                     .prepare_cached(
                         "SELECT i.entry FROM instance AS i
                          WHERE i.revision IS NOT NULL AND i.released_at IS NULL
+                           AND i.refusal IS NOT ?2
                            AND NOT EXISTS (SELECT 1 FROM instance AS o
                                            WHERE o.study = i.study AND o.revision IS NULL)
                            AND (SELECT max(finished_at) FROM revision AS r
                                 WHERE r.study = i.study) <= ?1
                          ORDER BY i.entry",
                     )?
-                    .query_map([before.0], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .query_map(params![before.0, GIVEN_UP], |row| {
+                        row.get::<_, i64>(0).map(entry_id)
+                    })?
                     .collect()
             })
             .await
@@ -403,6 +419,12 @@ impl Ledger {
                 connection.execute(
                     "DELETE FROM attempt WHERE NOT EXISTS
                      (SELECT 1 FROM instance AS i WHERE i.study = attempt.study)",
+                    [],
+                )?;
+                connection.execute(
+                    "DELETE FROM rerun WHERE NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = rerun.study)
+                     AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.study = rerun.study)",
                     [],
                 )?;
                 connection.execute(
@@ -568,11 +590,18 @@ fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
         };
         messages.insert(row.get(0)?, message);
     }
+    let revision = revision.unwrap_or(0);
+    let rerun: Option<(u32, u32)> = connection
+        .prepare_cached("SELECT number, revision FROM rerun WHERE study = ?1")?
+        .query_row([study], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     Ok(Prior {
-        revision: revision.unwrap_or(0),
+        revision,
         digest,
         messages,
         released,
+        rerun: rerun.map_or(0, |(number, _)| number),
+        rerun_due: rerun.is_some_and(|(_, asked_at)| asked_at == revision),
     })
 }
 

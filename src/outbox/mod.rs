@@ -45,8 +45,8 @@ const SUMMARY: &str = "SELECT id, revision, model, model_version, outcome, attem
     created_at, confirmed_at, exchange, discarded_at, discard_reason FROM message";
 
 const SHOWN: &str = "SELECT id, revision, model, model_version, outcome, attempts, last_error,
-    created_at, confirmed_at, exchange, discarded_at, discard_reason, study, routing_key, body
-    FROM message";
+    created_at, confirmed_at, exchange, discarded_at, discard_reason, study, routing_key,
+    length(body) FROM message";
 
 /// Who a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -143,17 +143,18 @@ pub struct Summary {
     pub discard_reason: Option<String>,
 }
 
-/// A message with what it says.
-#[derive(Debug, Clone)]
+/// A message in more detail; the body stays in the database.
+#[derive(Debug, Clone, Serialize)]
 pub struct Shown {
     /// Its line.
+    #[serde(flatten)]
     pub summary: Summary,
     /// Study Instance UID.
-    pub study: String,
+    pub study_instance_uid: String,
     /// AMQP routing key.
     pub routing_key: String,
-    /// The structured CloudEvent.
-    pub body: Vec<u8>,
+    /// Bytes of its body.
+    pub bytes: u32,
 }
 
 /// How much is owed.
@@ -294,7 +295,7 @@ impl Outbox {
             .await
     }
 
-    /// A message by its id, with its study and its body.
+    /// A message by its id.
     pub async fn message(&self, id: String) -> Result<Option<Shown>, DatabaseError> {
         self.database
             .query(move |connection| {
@@ -303,9 +304,9 @@ impl Outbox {
                     .query_row([id], |row| {
                         Ok(Shown {
                             summary: summary(row)?,
-                            study: row.get(12)?,
+                            study_instance_uid: row.get(12)?,
                             routing_key: row.get(13)?,
-                            body: row.get(14)?,
+                            bytes: row.get(14)?,
                         })
                     })
                     .optional()

@@ -6,6 +6,7 @@ pub mod files;
 pub mod gateway;
 pub mod golden;
 pub mod models;
+pub mod operator;
 pub mod options;
 pub mod peers;
 pub mod rabbit;
