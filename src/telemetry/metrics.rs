@@ -69,6 +69,10 @@ pub struct Metrics {
     pub spool_shedding: IntGauge,
     /// Age of the oldest instance in the spool.
     pub spool_oldest_age_seconds: IntGauge,
+    /// Instances in quarantine.
+    pub quarantine_instances: IntGauge,
+    /// Bytes of the files in quarantine.
+    pub quarantine_bytes: IntGauge,
     /// Instances set aside, by reason.
     pub quarantined_instances_total: IntCounterVec,
     /// Studies being received.
@@ -269,6 +273,10 @@ impl Metrics {
                 "spool_oldest_age_seconds",
                 "Age of the oldest instance in the spool",
             )?,
+            quarantine_instances: make
+                .gauge("quarantine_instances", "Instances in quarantine")?,
+            quarantine_bytes: make
+                .gauge("quarantine_bytes", "Bytes of the files in quarantine")?,
             quarantined_instances_total: make.counters(
                 "quarantined_instances_total",
                 "Instances set aside, by reason",
