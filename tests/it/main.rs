@@ -22,6 +22,7 @@ mod a_model_that_misbehaves_is_fenced;
 mod a_nacked_message_is_sent_again;
 mod a_new_version_is_switched_under_load;
 mod a_report_becomes_a_quantity;
+mod a_report_crosses_other_messages;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
