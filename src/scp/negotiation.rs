@@ -28,6 +28,9 @@ const DEFAULT_MAX_PDU_LENGTH: u32 = 16_384;
 /// Smallest maximum length that a fragment of two bytes fits into.
 const SMALLEST_MAX_PDU_LENGTH: u32 = 8;
 
+/// Transfer syntaxes in which we write data sets.
+const PLAIN: [&str; 2] = [EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
+
 /// Storage SCP, Level 2 (Full), digital signatures unspecified as we change nothing, no coercion:
 /// the service-class-application-information of PS3.4 B.3.1.
 const STORAGE_SCP_INFORMATION: [u8; 6] = [2, 0, 1, 0, 0, 0];
@@ -145,7 +148,8 @@ pub(super) fn agree(
 
 /// Accepts a context for storage or verification with the first *proposed* transfer syntax that we
 /// can keep: the requestor lists first what it has, so nothing is transcoded on our behalf, and the
-/// choice is the acceptor's (PS3.7 D.3.2).
+/// choice is the acceptor's (PS3.7 D.3.2). Services whose data sets we write ourselves have the two
+/// plain transfer syntaxes.
 fn decide(
     proposed: &PresentationContextProposed,
     config: &Config,
@@ -155,23 +159,20 @@ fn decide(
         .map_err(|_| PresentationContextResultReason::AbstractSyntaxNotSupported)?;
     let kind = sop_class::classify(abstract_syntax.as_str());
     let accepted = match kind {
-        Kind::Verification | Kind::Storage | Kind::StorageCommitment | Kind::ProcedureStep => true,
+        Kind::Verification | Kind::Storage | Kind::ProcedureStep => true,
+        Kind::StorageCommitment => commitment,
         Kind::Private => config.private_sop_classes == PrivateSopClasses::Store,
         Kind::OtherService => false,
     };
-    if !accepted || kind == Kind::StorageCommitment && !commitment {
+    if !accepted {
         return Err(PresentationContextResultReason::AbstractSyntaxNotSupported);
     }
-    // Messages that are understood, and not kept as they are, need no other encodings.
-    let understood = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
-    let usable = |uid: &str| {
-        !understood || matches!(uid, IMPLICIT_VR_LITTLE_ENDIAN | EXPLICIT_VR_LITTLE_ENDIAN)
-    };
+    let writes = matches!(kind, Kind::StorageCommitment | Kind::ProcedureStep);
     let transfer_syntax = proposed
         .transfer_syntaxes
         .iter()
-        .filter(|uid| usable(trim(uid)))
-        .find_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .filter_map(|uid| TransferSyntax::lookup(trim(uid)))
+        .find(|syntax| !writes || PLAIN.contains(&syntax.uid))
         .ok_or(PresentationContextResultReason::TransferSyntaxesNotSupported)?;
     Ok(Context {
         abstract_syntax,
@@ -300,23 +301,6 @@ mod tests {
     }
 
     #[test]
-    fn messages_that_are_understood_are_little_endian_and_uncompressed() {
-        const BIG_ENDIAN: &str = "1.2.840.10008.1.2.2";
-        const DEFLATED: &str = "1.2.840.10008.1.2.1.99";
-        for service in ["1.2.840.10008.3.1.2.3.3", "1.2.840.10008.1.20.1"] {
-            let agreement = agreed(
-                request(&[
-                    (1, service, &[DEFLATED, BIG_ENDIAN, JPEG, EXPLICIT]),
-                    (3, service, &[DEFLATED, BIG_ENDIAN, JPEG]),
-                ]),
-                &Config::default(),
-            );
-            assert_eq!(agreement.contexts[&1].transfer_syntax.uid, EXPLICIT);
-            assert!(!agreement.contexts.contains_key(&3), "{service}");
-        }
-    }
-
-    #[test]
     fn storage_and_verification_are_accepted_and_other_services_are_not() {
         let mut config = Config::default();
         let proposal = || {
@@ -343,23 +327,26 @@ mod tests {
     }
 
     #[test]
-    fn storage_commitment_is_offered_by_configuration_and_its_requestor_is_the_scu() {
+    fn storage_commitment_is_offered_by_configuration_in_what_we_can_write() {
         let config = Config::default();
-        let mut proposal = request(&[(1, STORAGE_COMMITMENT, &[EXPLICIT])]);
-        // Whoever proposes more is told so (PS3.4 J.3.1).
-        let roles = |scp| {
-            let roles = RequestorRoles { scu: true, scp };
-            UserVariableItem::ScuScpRoleSelectionSubItem(STORAGE_COMMITMENT.into(), roles)
-        };
-        proposal.user_variables.push(roles(true));
-        let titles = admit(&proposal, &config).unwrap();
-        let not_offered = agree(proposal.clone(), &titles, &config, false).unwrap();
+        let big_endian = "1.2.840.10008.1.2.2";
+        let proposal = || request(&[(1, STORAGE_COMMITMENT, &[big_endian, JPEG, EXPLICIT])]);
+        let titles = admit(&proposal(), &config).unwrap();
+        let offered = agree(proposal(), &titles, &config, true).unwrap();
+        assert_eq!(offered.contexts[&1].transfer_syntax.uid, EXPLICIT);
+        let not_offered = agree(proposal(), &titles, &config, false).unwrap();
         assert_eq!(
             reasons(&not_offered),
             [PresentationContextResultReason::AbstractSyntaxNotSupported]
         );
-        let agreement = agreed(proposal, &config);
-        assert!(agreement.contexts.contains_key(&1));
+        // Its requestor is the SCU; whoever proposes more is told so (PS3.4 J.3.1).
+        let mut both = proposal();
+        let roles = |scp| {
+            let roles = RequestorRoles { scu: true, scp };
+            UserVariableItem::ScuScpRoleSelectionSubItem(STORAGE_COMMITMENT.into(), roles)
+        };
+        both.user_variables.push(roles(true));
+        let agreement = agree(both, &titles, &config, true).unwrap();
         assert!(agreement.reply.user_variables.contains(&roles(false)));
     }
 

@@ -1,13 +1,12 @@
 //! An association that we requested.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 
 use dicom_ul::association::Error as UlError;
 use dicom_ul::association::client::{AsyncClientAssociation, ClientAssociationOptions};
 use dicom_ul::pdu::{
-    AssociationRJResult, PDataValue, PDataValueType, Pdu, PresentationContextNegotiated,
+    AssociationRJResult, PDataValueType, Pdu, PresentationContextNegotiated,
     PresentationContextResultReason, UserVariableItem,
 };
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -24,9 +23,6 @@ const MAX_PDU_LENGTH: u32 = 16_384;
 /// Largest PDU we send, whatever the peer would take.
 const LARGEST_SENT_PDU: u32 = 131_072;
 
-/// Longest data set of a response that we read: a match of a query.
-const MAX_DATA_SET_LENGTH: usize = 64 * 1024;
-
 /// PDU header and presentation data value header in front of a fragment (PS3.8 9.3.5).
 const HEADERS: usize = 12;
 
@@ -37,8 +33,6 @@ pub(super) struct Connection {
     buffer: Vec<u8>,
     fragment_length: usize,
     last_message_id: u16,
-    /// Fragments that came in one PDU with those before them.
-    received: VecDeque<PDataValue>,
 }
 
 impl Connection {
@@ -49,7 +43,7 @@ impl Connection {
         calling: &AeTitle,
         contexts: Vec<(&str, Vec<&str>)>,
     ) -> Result<Self, ScuError> {
-        Self::negotiate(target, options(target, calling, contexts)).await
+        Self::request(target, options(target, calling, contexts)).await
     }
 
     /// The same for one SOP class of which we are the provider: proposes the roles SCU=0, SCP=1
@@ -63,7 +57,7 @@ impl Connection {
     ) -> Result<Self, ScuError> {
         let options = options(target, calling, vec![(sop_class, transfer_syntaxes)]);
         let options = options.with_role_selection(sop_class.to_owned(), false, true);
-        let connection = Self::negotiate(target, options).await?;
+        let connection = Self::request(target, options).await?;
         if refuses_provider(connection.association.user_variables(), sop_class) {
             connection.release().await;
             return Err(ScuError::RoleRefused(target.to_string()));
@@ -71,7 +65,7 @@ impl Connection {
         Ok(connection)
     }
 
-    async fn negotiate(
+    async fn request(
         target: &Target,
         options: ClientAssociationOptions<'_>,
     ) -> Result<Self, ScuError> {
@@ -93,16 +87,15 @@ impl Connection {
             buffer: Vec::new(),
             fragment_length,
             last_message_id: 0,
-            received: VecDeque::new(),
         })
     }
 
     /// The ID of the first accepted presentation context.
     pub(super) fn first_context(&self) -> Option<u8> {
-        self.first_accepted().map(|(id, _)| id)
+        self.accepted().next().map(|context| context.id)
     }
 
-    /// The first accepted presentation context: its ID and its transfer syntax.
+    /// The first accepted presentation context and its transfer syntax.
     pub(super) fn first_accepted(&self) -> Option<(u8, String)> {
         self.accepted().next().map(|context| {
             let syntax = context.transfer_syntax.trim_end_matches(['\0', ' ']);
@@ -164,34 +157,22 @@ impl Connection {
         self.response(&request).await
     }
 
-    /// Sends a request with a data set that is in memory; `message_id` and `data_set_type` are set
-    /// here. Returns the request as sent, for [`Connection::answer`].
-    pub(super) async fn request(
+    /// Performs a request of ours whose data set is in memory; gives it a Message ID.
+    ///
+    /// # Errors
+    /// After an error the association is unusable.
+    pub(super) async fn perform(
         &mut self,
         context: u8,
         mut request: Command,
         data_set: &[u8],
-    ) -> Result<Command, ScuError> {
+    ) -> Result<Status, ScuError> {
         request.message_id = Some(self.next_message_id());
         request.data_set_type = DATA_SET_PRESENT;
         self.send_command(context, &request).await?;
         let length = u64::try_from(data_set.len()).unwrap_or(u64::MAX);
         self.send_data_set(context, data_set, length).await?;
-        Ok(request)
-    }
-
-    /// Waits for the next response to `request`: its status, and its data set if it has one.
-    pub(super) async fn answer(
-        &mut self,
-        request: &Command,
-    ) -> Result<(Status, Option<Vec<u8>>), ScuError> {
-        let response = self.next_response(request).await?;
-        let status = status_of(&response)?;
-        if !response.has_data_set() {
-            return Ok((status, None));
-        }
-        let data_set = self.fragments(PDataValueType::Data, MAX_DATA_SET_LENGTH);
-        Ok((status, Some(data_set.await?)))
+        self.response(&request).await.map(|(status, _)| status)
     }
 
     /// Releases the association. The answers are in already, so a peer that does not confirm in
@@ -246,66 +227,42 @@ impl Connection {
         }
     }
 
-    /// Waits for the response to `request`, which has no data set.
+    /// Waits for the response to `request`.
     async fn response(&mut self, request: &Command) -> Result<(Status, Option<String>), ScuError> {
-        let response = self.next_response(request).await?;
-        if response.has_data_set() {
-            return Err(ScuError::UnexpectedAnswer("data set"));
-        }
-        Ok((status_of(&response)?, response.error_comment))
-    }
-
-    async fn next_response(&mut self, request: &Command) -> Result<Command, ScuError> {
-        let bytes = self
-            .fragments(PDataValueType::Command, MAX_COMMAND_LENGTH)
-            .await?;
-        let response = Command::decode(&bytes)
-            .map_err(|_| ScuError::UnexpectedAnswer("command set cannot be read"))?;
-        if response.field != request.field.response() || response.responded_to != request.message_id
-        {
-            return Err(ScuError::UnexpectedAnswer("response to another request"));
-        }
-        Ok(response)
-    }
-
-    /// Collects the fragments of a command set or of a data set.
-    async fn fragments(&mut self, kind: PDataValueType, most: usize) -> Result<Vec<u8>, ScuError> {
         let mut bytes = Vec::new();
         loop {
-            let value = self.next_fragment().await?;
-            if value.value_type != kind {
-                let other = "data set where a command set belongs, or the other way round";
-                return Err(ScuError::UnexpectedAnswer(other));
-            }
-            if bytes.len() + value.data.len() > most {
-                return Err(ScuError::UnexpectedAnswer("message is too long"));
-            }
-            bytes.extend_from_slice(&value.data);
-            if value.is_last {
-                return Ok(bytes);
-            }
-        }
-    }
-
-    async fn next_fragment(&mut self) -> Result<PDataValue, ScuError> {
-        loop {
-            if let Some(value) = self.received.pop_front() {
-                return Ok(value);
-            }
             acknowledge_now(self.association.inner_stream());
             let received = within("response", self.association.receive()).await?;
-            match received.map_err(lost)? {
-                Pdu::PData { data } => self.received.extend(data),
+            let values = match received.map_err(lost)? {
+                Pdu::PData { data } => data,
                 Pdu::AbortRQ { .. } => return Err(lost(io::Error::other("peer aborted"))),
                 _ => return Err(ScuError::UnexpectedAnswer("PDU of another type")),
+            };
+            for value in values {
+                if value.value_type != PDataValueType::Command {
+                    return Err(ScuError::UnexpectedAnswer("data set"));
+                }
+                bytes.extend_from_slice(&value.data);
+                if bytes.len() > MAX_COMMAND_LENGTH {
+                    return Err(ScuError::UnexpectedAnswer("command set is too long"));
+                }
+                if !value.is_last {
+                    continue;
+                }
+                let response = Command::decode(&bytes)
+                    .map_err(|_| ScuError::UnexpectedAnswer("command set cannot be read"))?;
+                if response.field != request.field.response()
+                    || response.responded_to != request.message_id
+                {
+                    return Err(ScuError::UnexpectedAnswer("response to another request"));
+                }
+                let status = response
+                    .status
+                    .ok_or(ScuError::UnexpectedAnswer("no status"))?;
+                return Ok((status, response.error_comment));
             }
         }
     }
-}
-
-fn status_of(response: &Command) -> Result<Status, ScuError> {
-    let status = response.status;
-    status.ok_or(ScuError::UnexpectedAnswer("no status"))
 }
 
 /// What we propose: one presentation context per entry.

@@ -45,13 +45,8 @@ pub async fn report_event(
         event_type: Some(event.event_type),
         ..Command::new(CommandField::N_EVENT_REPORT)
     };
-    let answered = match connection.request(id, request, &information).await {
-        // An event reply, which the response may carry, says nothing here.
-        Ok(request) => connection.answer(&request).await,
-        Err(error) => Err(error),
-    };
-    match answered {
-        Ok((status, _)) => {
+    match connection.perform(id, request, &information).await {
+        Ok(status) => {
             connection.release().await;
             Ok(status)
         }
