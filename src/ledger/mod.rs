@@ -6,6 +6,7 @@
 //! transaction as the messages they led to, which makes "finished" and "owed" one fact.
 
 mod export;
+mod hold;
 mod report;
 mod retry;
 mod whereabouts;
@@ -14,7 +15,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use crate::clock::Timestamp;
 use crate::commitment;
@@ -197,40 +198,12 @@ impl Ledger {
         SCHEMA
     }
 
-    /// A ledger in a database opened with [`Ledger::schema`] and the outbox's.
+    /// A ledger in a database opened with [`Ledger::schema`], the outbox's and the commitments'.
     pub fn new(database: Database) -> Self {
         Self {
             database,
             leaving: Arc::default(),
         }
-    }
-
-    /// Held while entries leave the spool, from the decision on, and while some are promised to
-    /// stay: between looking for an instance and [`Ledger::hold`] none goes away.
-    pub async fn leaving(&self) -> MutexGuard<'_, ()> {
-        self.leaving.lock().await
-    }
-
-    /// Keeps entries in the spool until `until`, or as long as something else keeps them longer.
-    /// Gives how many could not be held, because their arrival is not written down yet.
-    pub async fn hold(
-        &self,
-        entries: Vec<EntryId>,
-        until: Timestamp,
-    ) -> Result<usize, DatabaseError> {
-        self.database
-            .write(move |connection| {
-                let mut update = connection.prepare_cached(
-                    "UPDATE instance SET held_until = max(coalesce(held_until, 0), ?2)
-                     WHERE entry = ?1 AND released_at IS NULL",
-                )?;
-                let mut missing = 0;
-                for entry in entries {
-                    missing += usize::from(update.execute(params![key(entry), until.0])? == 0);
-                }
-                Ok(missing)
-            })
-            .await
     }
 
     /// Writes down arrivals; known ones are left as they are. Returns those already dealt with:

@@ -29,6 +29,7 @@ mod a_pacs_is_asked_for_its_count;
 mod a_poisonous_study_is_set_aside_and_retried;
 mod a_release_is_a_hint;
 mod a_report_becomes_a_quantity;
+mod a_report_crosses_other_messages;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
