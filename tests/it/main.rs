@@ -13,6 +13,7 @@ mod support;
 
 mod a_commitment_is_reported_to_an_absent_sender;
 mod a_commitment_is_reported_where_it_was_asked;
+mod a_commitment_list_is_the_modalitys_own_manifest;
 mod a_commitment_survives_a_kill;
 mod a_conflicting_topology_is_told;
 mod a_decoder_that_dies_costs_one_instance;
