@@ -33,14 +33,19 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connects, and says nothing yet.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
+        TcpStream::connect(("127.0.0.1", port)).map(Self::over)
+    }
+
+    /// Speaks over a connection that is there.
+    pub fn over(stream: TcpStream) -> Self {
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
             stream,
             contexts: Vec::new(),
             message_id: 0,
-        })
+        }
     }
 
     /// Connects and asks for an association with a context for each SOP class and transfer syntax of
