@@ -186,8 +186,8 @@ def requests():
     )  # fmt: skip
     command = element(0x0000, struct.pack("<I", len(command))) + command
     response = command + element(0x0900, us(0xC000)) + element(0x0902, b"no")
-    save("pdu", "command", b"\x01" + command)
-    save("pdu", "response", b"\x01" + response)
+    save("command", "request", command)
+    save("command", "response", response)
 
     def pdv(data, control, context=1):
         return struct.pack(">IBB", len(data) + 2, context, control) + data
@@ -202,6 +202,55 @@ def requests():
     save("pdu", "messages", b"\x0c" + many + release)
     save("pdu", "aborted", b"\xfe" + many + abort)
     save("pdu", "too_long", b"\x00" + struct.pack(">BBI", 4, 0, 1 << 30) + b"z" * 40)
+    associations(pdata, pdv, command, release, abort)
+
+
+def associations(pdata, pdv, echo, release, abort):
+    """Byte streams (choice 0) and steps (choice 1) for the association target, each with a pace."""
+
+    def subitem(kind, *parts):
+        body = b"".join(parts)
+        return struct.pack(">BBH", kind, 0, len(body)) + body
+
+    def counted(text):
+        return struct.pack(">H", len(text)) + text
+
+    ct = b"1.2.840.10008.5.1.4.1.1.2"
+    context = subitem(0x20, b"\x01\0\0\0", subitem(0x30, ct), subitem(0x40, b"1.2.840.10008.1.2.1"))
+    user = subitem(
+        0x50,
+        subitem(0x51, struct.pack(">I", 16384)),
+        subitem(0x52, b"2.25.1"),
+        subitem(0x53, struct.pack(">HH", 0, 1)),
+        subitem(0x54, counted(ct), b"\1\1"),
+        subitem(0x55, b"SEED"),
+        subitem(0x56, counted(ct), bytes([2, 0, 0, 0, 0, 0])),
+        subitem(0x57, counted(b"1.2.3"), counted(b"1.2.840.10008.4.2"), counted(b"")),
+        subitem(0x58, b"\2\1", counted(b"somebody"), counted(b"secret")),
+    )
+    fixed = struct.pack(">HH16s16s32x", 1, 0, b"PACSGATEWAY".ljust(16), b"CT1".ljust(16))
+    body = fixed + subitem(0x10, b"1.2.840.10008.3.1.1.1") + context + user
+    request = struct.pack(">BBI", 1, 0, len(body)) + body
+    for name, stream in {
+        "echo": request + pdata(pdv(echo, 3)) + release,
+        "aborted": request + pdata(pdv(echo[:20], 1)) + abort,
+        "after_release": request + release + pdata(pdv(echo, 3)) + request,
+        "release_first": release + request,
+        "web": b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    }.items():
+        save("association", name, b"\x00\xff" + stream)
+    # Three bytes each: what, on which context and how, Message ID or size of the fragments.
+    for name, steps in {
+        "store": [(2, 1, 1), (3, 1, 0), (4, 0, 0)],
+        "pieces": [(2, 0x11, 1), (3, 1, 3), (2, 0x31, 2), (3, 1, 5), (4, 0, 0)],
+        "together": [(12, 1, 1), (12, 1, 2), (4, 0, 0)],
+        "cut": [(2, 1, 1), (3, 9, 40)],
+        "services": [(1, 0, 1), (8, 2, 0), (3, 2, 0), (8, 3, 1), (3, 3, 0), (8, 3, 2), (3, 3, 0), (4, 0, 0)],
+        "refused": [(7, 1, 0), (7, 1, 1), (7, 9, 5), (3, 1, 0), (2, 0, 9), (3, 0, 0), (4, 0, 0)],
+        "again": [(2, 1, 1), (6, 0, 0), (4, 0, 0), (13, 4, 9)],
+    }.items():
+        save("association", name, b"\x11\xff" + bytes(sum(steps, ())))
+        save("association", f"{name}_slowly", b"\x1b\x06" + bytes(sum(steps, ())))
 
 
 def choices():

@@ -5,19 +5,39 @@
 //! inside a codec library is none, because the gateway contains it to one frame.
 //!
 //! The gateway's modules are compiled into this crate instead of being linked: fuzzing recompiles
-//! all dependencies with instrumentation, and those of the broker, the databases and the model
-//! runtime, three quarters of all, have no part in this.
+//! all dependencies with instrumentation, and those of the broker, the HTTP server and the model
+//! runtime, most of all, have no part in this.
 
+#[path = "../../src/clock.rs"]
+pub mod clock;
+#[path = "../../src/commitment/mod.rs"]
+pub mod commitment;
 #[path = "../../src/dicom/mod.rs"]
 pub mod dicom;
+#[path = "../../src/durable/mod.rs"]
+pub mod durable;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
 #[path = "../../src/pixel/mod.rs"]
 pub mod pixel;
 #[path = "../../src/priority.rs"]
 pub mod priority;
+#[path = "../../src/procedure/mod.rs"]
+pub mod procedure;
 #[path = "../../src/refusal.rs"]
 pub mod refusal;
+#[path = "../../src/scp/mod.rs"]
+pub mod scp;
+#[path = "../../src/scu/mod.rs"]
+pub mod scu;
+#[path = "../../src/spool/mod.rs"]
+pub mod spool;
+/// Without the logging of the binary.
+#[path = "../../src/telemetry"]
+pub mod telemetry {
+    pub mod metrics;
+    pub use metrics::Metrics;
+}
 #[path = "../../src/units.rs"]
 pub mod units;
 

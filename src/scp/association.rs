@@ -1,7 +1,7 @@
 //! One association from its acceptance to its end: messages come in, each gets its response.
 //!
-//! Messages are answered one after the other (an asynchronous operations window is not negotiated),
-//! so a slow disk slows the sender down instead of filling memory.
+//! Messages are answered one after the other, also those that a requestor with an asynchronous
+//! operations window sends ahead, so a slow disk slows the sender down instead of filling memory.
 
 use std::collections::HashMap;
 use std::net::IpAddr;

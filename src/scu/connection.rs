@@ -210,8 +210,27 @@ impl Connection {
 
     /// Releases the association. The answers are in already, so a peer that does not confirm in
     /// time changes nothing.
-    pub(super) async fn release(self) {
-        let _ = timeout(PATIENCE, self.association.release()).await;
+    pub(super) async fn release(mut self) {
+        if !matches!(timeout(PATIENCE, self.take_leave()).await, Ok(Ok(()))) {
+            self.abort().await;
+        }
+    }
+
+    /// Sends A-RELEASE-RQ and waits for its answer (Sta7 of PS3.8 9.2). dicom-ul's own takes a peer
+    /// that asks at the same time for one that breaks the protocol.
+    async fn take_leave(&mut self) -> Result<(), ScuError> {
+        self.association.send(&Pdu::ReleaseRQ).await.map_err(lost)?;
+        loop {
+            match self.association.receive().await.map_err(lost)? {
+                Pdu::ReleaseRP | Pdu::AbortRQ { .. } => return Ok(()),
+                // A collision: the requestor answers first (AR-9), and goes on waiting (Sta11).
+                Pdu::ReleaseRQ => self.association.send(&Pdu::ReleaseRP).await.map_err(lost)?,
+                // What was on its way (AR-6).
+                Pdu::PData { .. } => {}
+                // Anything else breaks the protocol (AA-8).
+                _ => return Err(ScuError::UnexpectedAnswer("PDU of another type")),
+            }
+        }
     }
 
     /// Aborts the association.

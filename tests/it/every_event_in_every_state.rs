@@ -334,6 +334,25 @@ fn an_abort_in_every_phase_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_peer_that_stays_after_its_abort_holds_no_place() {
+    let gateway = Gateway::start(&Options::new().set("dicom.max_associations", 1));
+    let image = Study::ct().image(1);
+    let mut stayed = Vec::new();
+    for last in [pdu(RQ, &[0; 80]), pdu(RELEASE_RQ, &[0; 4])] {
+        let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&image]);
+        peer.begin_store(&image).unwrap();
+        peer.write(&last).unwrap();
+        assert!(matches!(peer.next_pdu(), Ok(ABORT | RELEASE_RP)));
+        stayed.push(peer);
+        wait_until("the place to be free", SOON, || {
+            gateway.metric("associations_active", &[]) == 0.0
+        });
+    }
+    assert_eq!(RawPeer::send(gateway.dicom_port, "CT1", &[&image]), [0]);
+    drop(stayed);
+}
+
+#[test]
 fn timers_end_what_goes_on_too_long() {
     let options = Options::new()
         .set("dicom.artim_timeout", "500ms")

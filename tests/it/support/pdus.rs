@@ -100,7 +100,8 @@ pub fn number(command: &[u8], wanted: u16) -> Option<u16> {
     None
 }
 
-fn element(number: u16, value: &[u8]) -> Vec<u8> {
+/// An element of a command set, in implicit VR little endian.
+pub fn element(number: u16, value: &[u8]) -> Vec<u8> {
     let mut out = vec![0, 0];
     out.extend(number.to_le_bytes());
     out.extend(u32::try_from(value.len()).unwrap().to_le_bytes());

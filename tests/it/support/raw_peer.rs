@@ -43,14 +43,19 @@ impl RawPeer {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
         socket.bind(&SocketAddr::from((address, 0)).into())?;
         socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
-        let stream = TcpStream::from(socket);
-        stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-        stream.set_nodelay(true)?;
-        Ok(Self {
+        Ok(Self::over(TcpStream::from(socket)))
+    }
+
+    /// Speaks over a connection that is there.
+    pub fn over(stream: TcpStream) -> Self {
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
             stream,
             contexts: Vec::new(),
             message_id: 0,
-        })
+        }
     }
 
     /// Connects and asks for an association with a context for each SOP class and transfer syntax of
