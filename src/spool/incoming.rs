@@ -1,7 +1,7 @@
 //! One instance on its way into the spool: created, appended to, committed or dropped.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
     Arrival, DuplicatePolicy, Entry, EntryId, Rivals, Spool, SpoolError, Stored, remove_if_present,
 };
 use crate::clock::Timestamp;
-use crate::dicom::dataset::{self, Identity};
+use crate::dicom::dataset::{self, Identity, ReadError};
 use crate::dicom::uid::{SeriesInstanceUid, StudyInstanceUid};
 
 /// Free space is asked for again after this many bytes of one instance.
@@ -24,6 +24,9 @@ pub struct Incoming {
     id: EntryId,
     arrival: Arrival,
     file: File,
+    /// Its directory, opened before the file was made: the system reports a failed write to each
+    /// open handle once, so a handle that others sync too could miss the one that took our name.
+    dir: File,
     header: Header,
     hasher: Sha256,
     data_set_bytes: u64,
@@ -33,28 +36,27 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn create(spool: Spool, id: EntryId, arrival: Arrival) -> Result<Self, SpoolError> {
-        let path = spool.path(id);
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(&path)?;
-        let header = header(&arrival);
-        if let Err(err) = file.write_all(&header.bytes) {
-            let _ = remove_if_present(&path);
-            return Err(err.into());
-        }
-        Ok(Self {
+        let create = || {
+            let dir = File::open(&spool.inner.data_dir)?;
+            let mut options = OpenOptions::new();
+            options.create_new(true).read(true).write(true);
+            Ok((dir, options.open(spool.path(id))?))
+        };
+        let (dir, file) = create().inspect_err(|_: &io::Error| spool.settle(id))?;
+        let mut incoming = Self {
             spool,
             id,
+            header: header(&arrival),
             arrival,
             file,
-            header,
+            dir,
             hasher: Sha256::new(),
             data_set_bytes: 0,
             unchecked_bytes: 0,
             kept: false,
-        })
+        };
+        incoming.file.write_all(&incoming.header.bytes)?;
+        Ok(incoming)
     }
 
     /// Adds a piece of the data set.
@@ -85,8 +87,12 @@ impl Incoming {
     pub fn commit(mut self) -> Result<Stored, SpoolError> {
         let transfer_syntax = self.arrival.transfer_syntax.as_str();
         let data_set_at = self.header.bytes.len() as u64;
-        let identity = dataset::identify(&mut self.file, data_set_at, transfer_syntax)
-            .map_err(|err| SpoolError::Malformed(err.to_string()))?;
+        let identity = dataset::identify(&mut self.file, data_set_at, transfer_syntax).map_err(
+            |err| match err {
+                ReadError::Io(err) => SpoolError::from(err),
+                blamed => SpoolError::Malformed(blamed.to_string()),
+            },
+        )?;
         let entry = self.entry(identity)?;
         let rivals = self
             .spool
@@ -102,7 +108,7 @@ impl Incoming {
         self.file.write_all_at(&seal(&entry), envelope_at)?;
         // One journal commit covers data, size and name: the file was created under its final name.
         self.file.sync_data()?;
-        self.spool.inner.data_handle.sync_all()?;
+        self.dir.sync_all()?;
         self.kept = true;
         self.admit(entry)
     }
@@ -181,11 +187,10 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.kept {
-            // A file that stays behind is unsealed, and the next start removes it.
-            let _ = remove_if_present(&self.spool.path(self.id));
+        // A file that stays behind is looked at by the next start: its id is never called settled.
+        if self.kept || remove_if_present(&self.spool.path(self.id)).is_ok() {
+            self.spool.settle(self.id);
         }
-        self.spool.settle(self.id);
     }
 }
 

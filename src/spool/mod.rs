@@ -26,6 +26,7 @@ mod recovery;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -34,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::dicom::uid::{SopInstanceUid, StudyInstanceUid};
 use crate::durable::lock::{DirLock, LockError};
-use crate::durable::{sync_dir, write_atomically};
+use crate::durable::{create_dir_all, sync_dir, write_atomically};
 use crate::units::HumanDuration;
 
 pub use capacity::{FreeSpace, Limits};
@@ -173,7 +174,7 @@ struct Inner {
     config: Config,
     data_dir: PathBuf,
     quarantine_dir: PathBuf,
-    /// Kept open so that a commit syncs the directory without opening it again.
+    /// Kept open, so that no failed write to the directory goes unreported.
     data_handle: File,
     index: Mutex<Index>,
     _lock: DirLock,
@@ -192,6 +193,9 @@ struct Index {
     free: Option<FreeSpace>,
     shedding: Option<&'static str>,
     watermark: u64,
+    /// A sync of the directory failed: what was given up may be there again after a power cut, so
+    /// nothing more is called settled in this process.
+    watermark_stands: bool,
 }
 
 impl Spool {
@@ -206,15 +210,18 @@ impl Spool {
         };
         let data_dir = config.dir.join("data");
         let quarantine_dir = config.dir.join("quarantine");
-        fs::create_dir_all(&data_dir).map_err(fail)?;
-        fs::create_dir_all(&quarantine_dir).map_err(fail)?;
+        for dir in [&config.dir, &data_dir, &quarantine_dir] {
+            create_dir_all(dir).map_err(fail)?;
+        }
         let lock = DirLock::acquire(&config.dir)?;
-        sync_dir(&config.dir).map_err(fail)?;
-        let recovered = recovery::scan(&data_dir, &quarantine_dir, read_watermark(&config.dir))
-            .map_err(fail)?;
+        let watermark = read_watermark(&config.dir);
+        let data_handle = File::open(&data_dir).map_err(fail)?;
+        let recovered = recovery::scan(&data_dir, &quarantine_dir, watermark).map_err(fail)?;
+        // A process that was killed may have left names that no sync has reached.
+        data_handle.sync_all().map_err(fail)?;
         let spool = Self {
             inner: Arc::new(Inner {
-                data_handle: File::open(&data_dir).map_err(fail)?,
+                data_handle,
                 index: Mutex::default(),
                 data_dir,
                 quarantine_dir,
@@ -224,7 +231,9 @@ impl Spool {
         };
         {
             let mut index = spool.index();
-            index.next_id = recovered.highest.map_or(0, |id| id.0 + 1);
+            // Not below the watermark, whatever the clock says now: what is there is believed.
+            let unused = recovered.highest.map_or(0, |id| id.0.saturating_add(1));
+            index.next_id = unused.max(watermark.0);
             for entry in &recovered.entries {
                 index.insert(Arc::clone(entry));
             }
@@ -261,8 +270,7 @@ impl Spool {
         if let Some(reason) = self.shedding() {
             return Err(SpoolError::Shedding(reason));
         }
-        let id = self.next_id();
-        Incoming::create(self.clone(), id, arrival).inspect_err(|_| self.settle(id))
+        Incoming::create(self.clone(), self.next_id(), arrival)
     }
 
     /// A study as it is at this moment, in order of arrival.
@@ -333,8 +341,7 @@ impl Spool {
             Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
             _ => {}
         }
-        fs::write(target.with_extension("reason"), format!("{reason}\n"))?;
-        sync_dir(&self.inner.quarantine_dir)
+        write_reason(&target, reason)
     }
 
     /// File names in quarantine with their reasons. Blocking.
@@ -356,11 +363,16 @@ impl Spool {
         let watermark = {
             let index = self.index();
             let settled = index.in_flight.first().map_or(index.next_id, |id| id.0);
-            if settled == index.watermark {
+            if settled == index.watermark || index.watermark_stands {
                 return Ok(());
             }
             settled
         };
+        // What was given up must not come back below the mark, where nobody looks at it again.
+        if let Err(err) = self.inner.data_handle.sync_all() {
+            self.index().watermark_stands = true;
+            return Err(err);
+        }
         let path = self.inner.config.dir.join("watermark");
         write_atomically(&path, format!("{watermark:016x}\n").as_bytes())?;
         self.index().watermark = watermark;
@@ -486,8 +498,9 @@ fn drop_from<K: std::hash::Hash + Eq>(
 
 fn read_watermark(dir: &Path) -> EntryId {
     let text = fs::read_to_string(dir.join("watermark")).unwrap_or_default();
-    // An unreadable mark costs a longer check, never an instance.
-    EntryId(u64::from_str_radix(text.trim(), 16).unwrap_or(0))
+    // An unreadable mark costs a longer check, never an instance. The clock reaches 2⁶³ in year 6429.
+    let mark = u64::from_str_radix(text.trim(), 16).unwrap_or(0);
+    EntryId(if mark >> 63 == 0 { mark } else { 0 })
 }
 
 fn remove_if_present(path: &Path) -> io::Result<()> {
@@ -498,13 +511,35 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
 }
 
 /// Moves `path` into `quarantine` and writes `<name>.reason`.
+///
+/// A second name, then the end of the first: on disk a rename between directories is two changes, and
+/// one to another name of the same file does nothing.
 fn set_aside(path: &Path, quarantine: &Path, reason: &str) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default();
-    let target = quarantine.join(name);
-    fs::write(target.with_extension("reason"), format!("{reason}\n"))?;
-    fs::rename(path, &target)?;
-    sync_dir(quarantine)?;
+    let target = quarantine.join(path.file_name().unwrap_or_default());
+    if fs::hard_link(path, &target).is_err() && !same_file(path, &target)? {
+        // A directory, or something older of the same name.
+        fs::rename(path, &target)?;
+    }
+    write_reason(&target, reason)?;
+    remove_if_present(path)?;
     path.parent().map_or(Ok(()), sync_dir)
+}
+
+/// Writes the reason beside a file in quarantine and makes the names of both permanent.
+fn write_reason(target: &Path, reason: &str) -> io::Result<()> {
+    write_atomically(
+        &target.with_extension("reason"),
+        format!("{reason}\n").as_bytes(),
+    )
+}
+
+fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let of = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match of(other) {
+        Ok(found) => Ok(found == of(one)?),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
 }
 
 #[cfg(test)]
