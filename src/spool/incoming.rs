@@ -1,7 +1,7 @@
 //! One instance on its way into the spool: created, appended to, committed or dropped.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -24,9 +24,6 @@ pub struct Incoming {
     id: EntryId,
     arrival: Arrival,
     file: File,
-    /// Its directory, opened before the file was made: the system reports a failed write to each
-    /// open handle once, so a handle that others sync too could miss the one that took our name.
-    dir: File,
     header: Header,
     hasher: Sha256,
     data_set_bytes: u64,
@@ -36,20 +33,16 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn create(spool: Spool, id: EntryId, arrival: Arrival) -> Result<Self, SpoolError> {
-        let create = || {
-            let dir = File::open(&spool.inner.data_dir)?;
-            let mut options = OpenOptions::new();
-            options.create_new(true).read(true).write(true);
-            Ok((dir, options.open(spool.path(id))?))
-        };
-        let (dir, file) = create().inspect_err(|_: &io::Error| spool.settle(id))?;
+        let mut options = OpenOptions::new();
+        options.create_new(true).read(true).write(true);
+        let file = options.open(spool.path(id));
+        let file = file.inspect_err(|_| spool.settle(id))?;
         let mut incoming = Self {
             spool,
             id,
             header: header(&arrival),
             arrival,
             file,
-            dir,
             hasher: Sha256::new(),
             data_set_bytes: 0,
             unchecked_bytes: 0,
@@ -108,7 +101,7 @@ impl Incoming {
         self.file.write_all_at(&seal(&entry), envelope_at)?;
         // One journal commit covers data, size and name: the file was created under its final name.
         self.file.sync_data()?;
-        self.dir.sync_all()?;
+        self.spool.inner.data_handle.sync_all()?;
         self.kept = true;
         self.admit(entry)
     }

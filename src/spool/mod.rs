@@ -174,7 +174,7 @@ struct Inner {
     config: Config,
     data_dir: PathBuf,
     quarantine_dir: PathBuf,
-    /// Kept open, so that no failed write to the directory goes unreported.
+    /// Kept open so that a commit syncs the directory without opening it again.
     data_handle: File,
     index: Mutex<Index>,
     _lock: DirLock,
@@ -193,9 +193,6 @@ struct Index {
     free: Option<FreeSpace>,
     shedding: Option<&'static str>,
     watermark: u64,
-    /// A sync of the directory failed: what was given up may be there again after a power cut, so
-    /// nothing more is called settled in this process.
-    watermark_stands: bool,
 }
 
 impl Spool {
@@ -363,16 +360,13 @@ impl Spool {
         let watermark = {
             let index = self.index();
             let settled = index.in_flight.first().map_or(index.next_id, |id| id.0);
-            if settled == index.watermark || index.watermark_stands {
+            if settled == index.watermark {
                 return Ok(());
             }
             settled
         };
         // What was given up must not come back below the mark, where nobody looks at it again.
-        if let Err(err) = self.inner.data_handle.sync_all() {
-            self.index().watermark_stands = true;
-            return Err(err);
-        }
+        self.inner.data_handle.sync_all()?;
         let path = self.inner.config.dir.join("watermark");
         write_atomically(&path, format!("{watermark:016x}\n").as_bytes())?;
         self.index().watermark = watermark;

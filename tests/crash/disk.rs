@@ -3,7 +3,7 @@
 //! A file's bytes are there once the file was synced, its name once its directory was. What was not
 //! synced may be there or not, each write and each name for itself, a write also in part: any of its
 //! sectors of 512 bytes. A rename within a directory is one step, one between two directories is two.
-//! A failed sync leaves what it was for in memory only, and no later sync brings it to the disk.
+//! Data whose sync failed stay in memory only, and no later sync brings them to the disk.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -39,11 +39,20 @@ enum Edit {
     Length(usize),
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Fate {
+    /// Not synced yet.
+    Waiting,
+    /// Given up by a failed sync.
+    Lost,
+    Synced,
+}
+
 #[derive(Clone, Default)]
 struct Object {
     synced: Vec<u8>,
-    /// Not synced, in order; those marked were given up by a failed sync.
-    pending: Vec<(Edit, bool)>,
+    /// What came after that, in order; the first of them is not synced.
+    edits: Vec<(Edit, Fate)>,
 }
 
 #[derive(Clone)]
@@ -56,7 +65,7 @@ enum Change {
 #[derive(Clone, Default)]
 struct Dir {
     synced: BTreeMap<String, Node>,
-    pending: Vec<(Change, bool)>,
+    pending: Vec<Change>,
 }
 
 /// The state of a disk after some records.
@@ -100,41 +109,19 @@ impl Disk {
             }
             Record::Write(inode, at, data) => {
                 let edit = Edit::Write(*at as usize, data.clone());
-                self.object(*inode).pending.push((edit, false));
+                self.object(*inode).edits.push((edit, Fate::Waiting));
             }
             Record::Truncate(inode, length) => {
                 let edit = Edit::Length(*length as usize);
-                self.object(*inode).pending.push((edit, false));
+                self.object(*inode).edits.push((edit, Fate::Waiting));
             }
-            Record::SyncFile(inode) => {
-                let object = self.object(*inode);
-                let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut object.pending)
-                    .into_iter()
-                    .partition(|(_, lost)| *lost);
-                for (edit, _) in &kept {
-                    edit.apply(&mut object.synced);
-                }
-                object.pending = lost;
-            }
-            Record::FailedSyncFile(inode) => {
-                let pending = &mut self.object(*inode).pending;
-                pending.iter_mut().for_each(|(_, lost)| *lost = true);
-            }
+            Record::SyncFile(inode) => self.object(*inode).end(Fate::Synced),
+            Record::FailedSyncFile(inode) => self.object(*inode).end(Fate::Lost),
             Record::SyncDir(path) => {
-                let Some(dir) = self.dirs.get_mut(path) else {
-                    return;
-                };
-                let (lost, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut dir.pending)
-                    .into_iter()
-                    .partition(|(_, lost)| *lost);
-                for (change, _) in &kept {
-                    change.apply(&mut dir.synced);
-                }
-                dir.pending = lost;
-            }
-            Record::FailedSyncDir(path) => {
                 if let Some(dir) = self.dirs.get_mut(path) {
-                    dir.pending.iter_mut().for_each(|(_, lost)| *lost = true);
+                    for change in std::mem::take(&mut dir.pending) {
+                        change.apply(&mut dir.synced);
+                    }
                 }
             }
             Record::MakeDir(path) => {
@@ -161,7 +148,7 @@ impl Disk {
                     self.change(from_dir, Change::Remove(from));
                 }
             }
-            Record::Note(..) | Record::Failed(_) => {}
+            Record::Note(..) | Record::Failed => {}
         }
     }
 
@@ -178,7 +165,7 @@ impl Disk {
                 continue;
             };
             let mut names = dir.synced.clone();
-            for (change, _) in &dir.pending {
+            for change in &dir.pending {
                 if cut.keeps() {
                     change.apply(&mut names);
                 }
@@ -213,7 +200,7 @@ impl Disk {
 
     fn change(&mut self, dir: String, change: Change) {
         if let Some(dir) = self.dirs.get_mut(&dir) {
-            dir.pending.push((change, false));
+            dir.pending.push(change);
         }
     }
 
@@ -222,7 +209,7 @@ impl Disk {
         let mut names = dir.synced.clone();
         dir.pending
             .iter()
-            .for_each(|(change, _)| change.apply(&mut names));
+            .for_each(|change| change.apply(&mut names));
         names
     }
 
@@ -249,10 +236,28 @@ impl Cut<'_> {
 }
 
 impl Object {
+    /// What was waiting does so no more.
+    fn end(&mut self, fate: Fate) {
+        for (_, old) in &mut self.edits {
+            if *old == Fate::Waiting {
+                *old = fate;
+            }
+        }
+        let done = self
+            .edits
+            .iter()
+            .take_while(|(_, fate)| *fate == Fate::Synced)
+            .count();
+        for (edit, _) in self.edits.drain(..done) {
+            edit.apply(&mut self.synced);
+        }
+    }
+
     fn after(&self, cut: &mut Cut<'_>) -> Vec<u8> {
         let mut bytes = self.synced.clone();
-        for (edit, _) in &self.pending {
+        for (edit, fate) in &self.edits {
             match (&mut *cut, edit) {
+                _ if *fate == Fate::Synced => edit.apply(&mut bytes),
                 (Cut::Random(random), Edit::Write(at, data)) => match random.random_range(0..3) {
                     0 => {}
                     1 => edit.apply(&mut bytes),
@@ -326,6 +331,14 @@ impl Image {
             hasher.update(Sha256::digest(&self.objects[object]));
         }
         hasher.finalize().into()
+    }
+
+    /// Compares with what is there: the recorder has missed nothing.
+    pub fn is_what_is_there(&self) {
+        for (name, object) in &self.files {
+            let there = fs::read(name).unwrap();
+            assert!(there == self.objects[object], "{name} is not as recorded");
+        }
     }
 
     /// Makes the files below `to`, as they were below `root`.

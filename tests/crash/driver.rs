@@ -247,18 +247,13 @@ impl Failure {
         let full = errno == rustix::io::Errno::NOSPC.raw_os_error();
         let fits = match self {
             Self::Spool(SpoolError::OutOfSpace(_)) => full,
-            Self::Spool(SpoolError::Io(err)) => !full && said(err, errno),
+            Self::Spool(SpoolError::Io(err)) => !full && err.raw_os_error() == Some(errno),
             Self::Spool(_) => false,
-            Self::Files(err) => said(err, errno),
+            Self::Files(err) => err.raw_os_error() == Some(errno),
             Self::Database(err) => matches!(err, DatabaseError::Sqlite(_)),
         };
         assert!(fits, "{self:?} for errno {errno}");
     }
-}
-
-/// An error of ours, about somebody else's failed sync, has no number.
-fn said(err: &std::io::Error, errno: i32) -> bool {
-    err.raw_os_error().is_none_or(|raw| raw == errno)
 }
 
 /// An instance that is being received.
@@ -350,8 +345,8 @@ pub fn main() {
         }
     }
     if fault.is_some() {
-        fail(0, 0, 0);
         note("mended");
+        fail(0, 0, 0);
         // Nothing but the fault itself may be in the way.
         driver.open.clear();
         for _ in 0..10 {

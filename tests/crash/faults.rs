@@ -12,37 +12,43 @@ use crate::recorder::{self, Record};
 
 const STEPS: u32 = 24;
 
-/// Runs the plan with a fault; the records, and how many calls there were between the first note and
-/// the last.
-fn run(seed: u64, steps: u32, fault: Option<Fault>) -> (tempfile::TempDir, Vec<Record>) {
+/// Runs the plan with a fault; a fault at the start meets what a process that died has left.
+fn run(seed: u64, fault: Fault) -> (tempfile::TempDir, Vec<Record>) {
     let (root, logs) = (recorder::folder(), recorder::folder());
     let log = logs.path().join("log");
-    let plan = Plan {
-        seed,
-        steps,
-        session: 0,
-        end: End::Steps,
-        fault,
+    let ends = match fault.at_start {
+        true => vec![(STEPS, End::Call(100), None), (1, End::Steps, Some(fault))],
+        false => vec![(STEPS, End::Steps, Some(fault))],
     };
-    let ended = recorder::run("recorded", root.path(), &log, &plan.variables(root.path()));
-    assert!(
-        ended.code == Some(0),
-        "seed {seed}, {fault:?}: {:?}: {}",
-        ended.code,
-        ended.stderr
-    );
+    for (session, (steps, end, fault)) in (0..).zip(ends) {
+        let plan = Plan {
+            seed,
+            steps,
+            session,
+            end,
+            fault,
+        };
+        let ended = recorder::run("recorded", root.path(), &log, &plan.variables(root.path()));
+        assert!(
+            matches!(ended.code, Some(0 | 7)),
+            "seed {seed}, {fault:?}: {:?}: {}",
+            ended.code,
+            ended.stderr
+        );
+    }
     (root, recorder::read(&log))
 }
 
 fn calls_at(records: &[Record], wanted: &str) -> u64 {
-    let found = records.iter().find_map(|record| match record {
+    let found = records.iter().rev().find_map(|record| match record {
         Record::Note(text, calls) if text == wanted => Some(*calls),
         _ => None,
     });
     found.unwrap()
 }
 
-/// Fails the calls of a run one after the other, every `stride`-th of them.
+/// Fails the calls of a run one after the other, every `stride`-th of them: once, four times, and
+/// from there on. With `CRASH_ROUNDS` every call, in all three ways.
 fn fail_each(errno: Errno, at_start: bool, stride: u64) {
     if !recorder::available() {
         return;
@@ -54,8 +60,7 @@ fn fail_each(errno: Errno, at_start: bool, stride: u64) {
         errno: errno.raw_os_error(),
         at_start,
     };
-    let steps = if at_start { 1 } else { STEPS };
-    let (_, records) = run(seed, steps, Some(none));
+    let (_, records) = run(seed, none);
     let last = calls_at(&records, if at_start { "ready" } else { "mended" });
     let stride = if number("CRASH_ROUNDS", 0) > 0 {
         1
@@ -76,18 +81,13 @@ fn fail_each(errno: Errno, at_start: bool, stride: u64) {
                 last,
                 ..none
             };
-            let (root, records) = run(seed, steps, Some(fault));
+            let (root, records) = run(seed, fault);
             runs += 1;
-            hits += records
-                .iter()
-                .filter(|r| matches!(r, Record::Failed(_)))
-                .count();
-            // At each promise, and at the end.
-            let due = |at: usize| {
-                at + 1 == records.len()
-                    || stride == 1
-                        && matches!(&records[at], Record::Note(text, _) if text == "mended")
-            };
+            let failed = |record: &&Record| matches!(record, Record::Failed);
+            hits += records.iter().filter(failed).count();
+            let mended =
+                |at: usize| matches!(&records[at], Record::Note(text, _) if text == "mended");
+            let due = |at: usize| at + 1 == records.len() || stride == 1 && mended(at);
             cut_everywhere(seed, root.path(), &records, due, &mut count)
                 .unwrap_or_else(|err| panic!("{fault:?}: {err}"));
         }

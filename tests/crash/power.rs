@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
@@ -49,6 +48,9 @@ pub fn cut_everywhere(
         if let Record::Note(text, _) = record {
             promises.note(text);
         }
+        if at + 1 == records.len() {
+            disk.cut(Cut::Complete).is_what_is_there();
+        }
         if !due(at) {
             continue;
         }
@@ -67,10 +69,12 @@ pub fn cut_everywhere(
             let place = recorder::folder();
             image.write(root, place.path());
             start(place.path(), seed, &promises, &runtime).map_err(|err| {
-                format!(
-                    "seed {seed}, after record {at} {}, {name}: {err}",
-                    brief(record)
-                )
+                if std::env::var("CRASH_LOGS").is_ok() {
+                    let before = records[..=at].iter().enumerate();
+                    before.for_each(|(at, record)| eprintln!("{at} {}", brief(record)));
+                }
+                let last = brief(record);
+                format!("seed {seed}, after record {at} {last}, {name}: {err}")
             })?;
         }
     }
@@ -128,7 +132,6 @@ fn rounds(first: u64) {
     if !recorder::available() {
         return;
     }
-    static TOTAL: AtomicU64 = AtomicU64::new(0);
     let (seed, wanted) = (number("CRASH_SEED", 1), number("CRASH_ROUNDS", 0));
     let (begun, patience) = (Instant::now(), Duration::from_secs(12));
     let (mut count, mut done) = (Count::default(), 0);
@@ -147,7 +150,6 @@ fn rounds(first: u64) {
         }
         done += 1;
     }
-    TOTAL.fetch_add(count.states, Ordering::Relaxed);
     eprintln!(
         "seeds {}, every second to {}: {done} rounds, {count:?} in {:.1?}",
         seed + first,

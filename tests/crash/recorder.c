@@ -32,8 +32,6 @@ static size_t root_len;
 static int log_fd = -1;
 /* The object behind a descriptor: its inode, or 0 for what is not ours. */
 static uint64_t object[FDS];
-/* A failed sync is reported once through every descriptor that was open then (Linux, errseq_t). */
-static char owes[FDS];
 static long calls, first_failing, last_failing;
 static int failure;
 /* The process ends before this call. */
@@ -156,7 +154,6 @@ static int open_any(const char *path, int flags, mode_t mode) {
     struct stat now;
     if (fstat(fd, &now) != 0) die("fstat");
     object[fd] = now.st_ino;
-    owes[fd] = 0;
     if (creates) path_record('C', now.st_ino, path, NULL);
     if (empties) record('T', now.st_ino, 0, NULL, 0, NULL, 0);
 out:
@@ -227,14 +224,10 @@ static int sync_any(int fd, int (*real)(int)) {
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(link, path, sizeof path);
     if (length < 0) length = 0;
-    /* What was waiting is not on the disk now, and no later sync will bring it there. */
-    if (owes[fd]) {
-        owes[fd] = 0;
-        errno = EIO;
-    } else if (fails("fsync")) {
-        for (int other = 0; other < FDS; other++) owes[other] |= object[other] == of(fd);
-        owes[fd] = 0;
-        record(directory ? 'e' : 'E', of(fd), 0, path, (size_t)length, NULL, 0);
+    /* Data that were waiting are not on the disk now, and no later sync will bring them there. Names
+     * are: a file system that cannot write its own structures stops. */
+    if (fails("fsync")) {
+        if (!directory) record('E', of(fd), 0, NULL, 0, NULL, 0);
         errno = failure;
     } else {
         done = real(fd);

@@ -21,8 +21,6 @@ pub enum Record {
     SyncDir(String),
     /// A sync failed: what waited is lost to every later one.
     FailedSyncFile(u64),
-    /// The same of a directory.
-    FailedSyncDir(String),
     /// From, to.
     Rename(String, String),
     /// A name went.
@@ -33,8 +31,8 @@ pub enum Record {
     MakeDir(String),
     /// The driver said something; how many changing calls there had been since faults were last set.
     Note(String, u64),
-    /// A call was failed: its name.
-    Failed(String),
+    /// A call was failed.
+    Failed,
 }
 
 /// The shared object, built once; nothing where no C compiler is.
@@ -153,13 +151,12 @@ pub fn read(log: &Path) -> Vec<Record> {
             b'S' => Record::SyncFile(object),
             b'D' => Record::SyncDir(text(first)),
             b'E' => Record::FailedSyncFile(object),
-            b'e' => Record::FailedSyncDir(text(first)),
             b'R' => Record::Rename(text(first), text(second)),
             b'U' | b'X' => Record::Unlink(text(first)),
             b'L' => Record::Link(text(first), text(second)),
             b'M' => Record::MakeDir(text(first)),
             b'N' => Record::Note(text(first), at),
-            b'F' => Record::Failed(text(first)),
+            b'F' => Record::Failed,
             other => panic!("unknown record {other}"),
         });
         rest = tail;
