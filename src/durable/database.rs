@@ -104,6 +104,11 @@ impl Database {
             reason: err.to_string(),
         };
         let writer = connect(path).map_err(fail)?;
+        // A process before this one may have ended over a failed sync, and then memory alone holds
+        // some of the log, which later syncs do not write again. So all of it is written anew.
+        writer
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            .map_err(fail)?;
         let found: i64 = writer
             .query_row("PRAGMA user_version", [], |row| row.get(0))
             .map_err(fail)?;
@@ -121,10 +126,9 @@ impl Database {
                 writer.execute_batch(&whole).map_err(fail)?;
             }
         }
-        writer.execute_batch(schema).map_err(fail)?;
-        writer
-            .pragma_update(None, "user_version", wanted)
-            .map_err(fail)?;
+        // One transaction, or a crash would leave tables of this format in a file without one.
+        let whole = format!("BEGIN; {schema}; PRAGMA user_version = {wanted}; COMMIT;");
+        writer.execute_batch(&whole).map_err(fail)?;
         let reader = connect(path).map_err(fail)?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         thread::Builder::new()

@@ -15,6 +15,35 @@ pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// Creates `dir` and what is missing above it, so that all of it stays.
+///
+/// The parent of a directory that was there is synced too: its maker may have died before it did so.
+/// One that we may not read is not ours to sync, and its maker was somebody else.
+pub fn create_dir_all(dir: &Path) -> io::Result<()> {
+    let Some(parent) = dir.parent() else {
+        return Ok(());
+    };
+    let parent = if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    };
+    let created = match fs::create_dir(dir) {
+        Ok(()) => true,
+        Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            create_dir_all(parent)?;
+            fs::create_dir(dir)?;
+            true
+        }
+        Err(_) if dir.is_dir() => false,
+        Err(err) => return Err(err),
+    };
+    match sync_dir(parent) {
+        Err(err) if !created && err.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        synced => synced,
+    }
+}
+
 /// Replaces `path` with `bytes` so that a crash leaves either the old or the new content.
 ///
 /// Temporary file in the same directory, write, sync, rename, sync of the directory.

@@ -519,6 +519,13 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         .query_row([key(entry.id)], |row| row.get(0))
         .optional()?;
     if let Some(revision) = known {
+        // Its removal had not reached the disk when the power went: it is here, and goes once more.
+        connection
+            .prepare_cached(
+                "UPDATE instance SET released_at = NULL
+                 WHERE entry = ?1 AND released_at IS NOT NULL",
+            )?
+            .execute([key(entry.id)])?;
         return Ok(revision.is_some());
     }
     // The same bytes came before, were dealt with and have left the spool: nothing new to find.

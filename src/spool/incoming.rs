@@ -12,7 +12,7 @@ use super::{
     Arrival, DuplicatePolicy, Entry, EntryId, Rivals, Spool, SpoolError, Stored, remove_if_present,
 };
 use crate::clock::Timestamp;
-use crate::dicom::dataset::{self, Identity};
+use crate::dicom::dataset::{self, Identity, ReadError};
 use crate::dicom::uid::{SeriesInstanceUid, StudyInstanceUid};
 
 /// Free space is asked for again after this many bytes of one instance.
@@ -33,28 +33,23 @@ pub struct Incoming {
 
 impl Incoming {
     pub(super) fn create(spool: Spool, id: EntryId, arrival: Arrival) -> Result<Self, SpoolError> {
-        let path = spool.path(id);
-        let mut file = OpenOptions::new()
-            .create_new(true)
-            .read(true)
-            .write(true)
-            .open(&path)?;
-        let header = header(&arrival);
-        if let Err(err) = file.write_all(&header.bytes) {
-            let _ = remove_if_present(&path);
-            return Err(err.into());
-        }
-        Ok(Self {
+        let mut options = OpenOptions::new();
+        options.create_new(true).read(true).write(true);
+        let file = options.open(spool.path(id));
+        let file = file.inspect_err(|_| spool.settle(id))?;
+        let mut incoming = Self {
             spool,
             id,
+            header: header(&arrival),
             arrival,
             file,
-            header,
             hasher: Sha256::new(),
             data_set_bytes: 0,
             unchecked_bytes: 0,
             kept: false,
-        })
+        };
+        incoming.file.write_all(&incoming.header.bytes)?;
+        Ok(incoming)
     }
 
     /// Adds a piece of the data set.
@@ -85,8 +80,12 @@ impl Incoming {
     pub fn commit(mut self) -> Result<Stored, SpoolError> {
         let transfer_syntax = self.arrival.transfer_syntax.as_str();
         let data_set_at = self.header.bytes.len() as u64;
-        let identity = dataset::identify(&mut self.file, data_set_at, transfer_syntax)
-            .map_err(|err| SpoolError::Malformed(err.to_string()))?;
+        let identity = dataset::identify(&mut self.file, data_set_at, transfer_syntax).map_err(
+            |err| match err {
+                ReadError::Io(err) => SpoolError::from(err),
+                blamed => SpoolError::Malformed(blamed.to_string()),
+            },
+        )?;
         let mut entry = self.entry(identity)?;
         let rivals = self
             .spool
@@ -183,11 +182,10 @@ impl Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if !self.kept {
-            // A file that stays behind is unsealed, and the next start removes it.
-            let _ = remove_if_present(&self.spool.path(self.id));
+        // A file that stays behind is looked at by the next start: its id is never called settled.
+        if self.kept || remove_if_present(&self.spool.path(self.id)).is_ok() {
+            self.spool.settle(self.id);
         }
-        self.spool.settle(self.id);
     }
 }
 

@@ -27,6 +27,7 @@ mod recovery;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,7 +36,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::dicom::uid::{SopInstanceUid, StudyInstanceUid};
 use crate::durable::lock::{DirLock, LockError};
-use crate::durable::{sync_dir, write_atomically};
+use crate::durable::{create_dir_all, sync_dir, write_atomically};
 use crate::units::HumanDuration;
 
 pub use capacity::{FreeSpace, Limits};
@@ -210,17 +211,20 @@ impl Spool {
         };
         let data_dir = config.dir.join("data");
         let quarantine_dir = config.dir.join("quarantine");
-        fs::create_dir_all(&data_dir).map_err(fail)?;
-        fs::create_dir_all(&quarantine_dir).map_err(fail)?;
+        for dir in [&config.dir, &data_dir, &quarantine_dir] {
+            create_dir_all(dir).map_err(fail)?;
+        }
         let lock = DirLock::acquire(&config.dir)?;
-        sync_dir(&config.dir).map_err(fail)?;
         let set_aside = quarantine::put_in_order(&data_dir, &quarantine_dir).map_err(fail)?;
-        let recovered = recovery::scan(&data_dir, &quarantine_dir, read_watermark(&config.dir))
-            .map_err(fail)?;
+        let watermark = read_watermark(&config.dir);
+        let data_handle = File::open(&data_dir).map_err(fail)?;
+        let recovered = recovery::scan(&data_dir, &quarantine_dir, watermark).map_err(fail)?;
+        // A process that was killed may have left names that no sync has reached.
+        data_handle.sync_all().map_err(fail)?;
         let kept = quarantine::count(&quarantine_dir).map_err(fail)?;
         let spool = Self {
             inner: Arc::new(Inner {
-                data_handle: File::open(&data_dir).map_err(fail)?,
+                data_handle,
                 index: Mutex::default(),
                 turnover: Arc::default(),
                 data_dir,
@@ -231,8 +235,10 @@ impl Spool {
         };
         {
             let mut index = spool.index();
+            // Not below the watermark, whatever the clock says now: what is there is believed.
             let highest = recovered.highest.max(set_aside);
-            index.next_id = highest.map_or(0, |id| id.0 + 1);
+            let unused = highest.map_or(0, |id| id.0.saturating_add(1));
+            index.next_id = unused.max(watermark.0);
             index.kept = kept;
             for entry in &recovered.entries {
                 index.insert(Arc::clone(entry));
@@ -269,8 +275,7 @@ impl Spool {
         if let Some(reason) = self.shedding() {
             return Err(SpoolError::Shedding(reason));
         }
-        let id = self.next_id();
-        Incoming::create(self.clone(), id, arrival).inspect_err(|_| self.settle(id))
+        Incoming::create(self.clone(), self.next_id(), arrival)
     }
 
     /// A study as it is at this moment, in order of arrival.
@@ -336,6 +341,8 @@ impl Spool {
             }
             settled
         };
+        // What was given up must not come back below the mark, where nobody looks at it again.
+        self.inner.data_handle.sync_all()?;
         let path = self.inner.config.dir.join("watermark");
         write_atomically(&path, format!("{watermark:016x}\n").as_bytes())?;
         self.index().watermark = watermark;
@@ -461,8 +468,9 @@ fn drop_from<K: std::hash::Hash + Eq>(
 
 fn read_watermark(dir: &Path) -> EntryId {
     let text = fs::read_to_string(dir.join("watermark")).unwrap_or_default();
-    // An unreadable mark costs a longer check, never an instance.
-    EntryId(u64::from_str_radix(text.trim(), 16).unwrap_or(0))
+    // An unreadable mark costs a longer check, never an instance. The clock reaches 2⁶³ in year 6429.
+    let mark = u64::from_str_radix(text.trim(), 16).unwrap_or(0);
+    EntryId(if mark >> 63 == 0 { mark } else { 0 })
 }
 
 fn remove_if_present(path: &Path) -> io::Result<()> {

@@ -16,6 +16,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,7 +105,6 @@ impl Spool {
         let target = dir.join(id.file_name());
         let new = link(&self.path(id), &target)?;
         write_reason(&target, reason)?;
-        sync_dir(dir)?;
         if new {
             let bytes = fs::metadata(&target)?.len();
             self.index().kept.add(bytes);
@@ -370,19 +370,32 @@ pub(super) fn count(quarantine: &Path) -> io::Result<Kept> {
 }
 
 /// Moves `path` into `quarantine` and writes `<name>.reason`.
+///
+/// A second name, then the end of the first: on disk a rename between directories is two changes, and
+/// one to another name of the same file does nothing.
 pub(super) fn set_aside(path: &Path, quarantine: &Path, reason: &str) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default();
-    let target = quarantine.join(name);
-    write_reason(&target, reason)?;
-    fs::rename(path, &target)?;
-    // Two names of one file stay what they are in a rename (POSIX).
-    remove_if_present(path)?;
+    let target = quarantine.join(path.file_name().unwrap_or_default());
+    if fs::hard_link(path, &target).is_err() && !same_file(path, &target)? {
+        // A directory, or something older of the same name.
+        fs::rename(path, &target)?;
+    }
     // What is set aside is not on its way back.
     remove_if_present(&target.with_extension("retry"))?;
-    sync_dir(quarantine)?;
+    write_reason(&target, reason)?;
+    remove_if_present(path)?;
     path.parent().map_or(Ok(()), sync_dir)
 }
 
+fn same_file(one: &Path, other: &Path) -> io::Result<bool> {
+    let of = |path| fs::metadata(path).map(|found| (found.dev(), found.ino()));
+    match of(other) {
+        Ok(found) => Ok(found == of(one)?),
+        Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(err) => Err(err),
+    }
+}
+
+/// Writes the reason beside a file in quarantine and makes all names there permanent.
 fn write_reason(target: &Path, reason: &str) -> io::Result<()> {
     let text = format!("{reason}\n");
     write_atomically(&target.with_extension("reason"), text.as_bytes())

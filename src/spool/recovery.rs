@@ -46,7 +46,13 @@ pub(super) fn scan(data: &Path, quarantine: &Path, watermark: EntryId) -> io::Re
         };
         recovered.highest = recovered.highest.max(Some(id));
         match check(&path, id, watermark) {
-            Ok(Verdict::Entry(entry)) => recovered.entries.push(Arc::new(*entry)),
+            Ok(Verdict::Entry(entry)) => {
+                // A process that was killed before its sync leaves a file that only memory holds.
+                if id >= watermark {
+                    File::open(&path)?.sync_all()?;
+                }
+                recovered.entries.push(Arc::new(*entry));
+            }
             Ok(Verdict::Incomplete) => {
                 fs::remove_file(&path)?;
                 recovered.incomplete += 1;
