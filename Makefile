@@ -7,8 +7,11 @@ export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/lib/libonnxruntime.so
 # How long `make fuzz` runs each target, and which ones; none named are all.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
+# How many rounds `make chaos` runs, and where the figures go; CHAOS_SEED=0x… repeats a campaign.
+CHAOS_ROUNDS ?= 200
+CHAOS_JSON ?= $(TARGET)/chaos.json
 
-.PHONY: demo test fuzz check run bench setup fmt clean
+.PHONY: demo test chaos fuzz check run bench setup fmt clean
 
 demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studies to a gateway and show its findings
 	@cargo build --quiet --bin pacs-gateway
@@ -17,6 +20,11 @@ demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studie
 test: setup ## set up, then fuzz for a moment and run every test
 	scripts/fuzz.sh smoke
 	cargo test --lib --bins --tests --no-fail-fast
+
+chaos: ## rounds of random faults with a real broker and real senders; prints its seed and a table
+	scripts/setup.sh test
+	CHAOS_ROUNDS=$(CHAOS_ROUNDS) CHAOS_JSON=$(abspath $(CHAOS_JSON)) PACS_GATEWAY_TEST_REQUIRE=1 \
+		cargo test --test chaos -- --nocapture no_fault
 
 fuzz: ## fuzz each target for ten minutes with AddressSanitizer
 	scripts/setup.sh fuzz

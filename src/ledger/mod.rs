@@ -306,17 +306,25 @@ impl Ledger {
             .await
     }
 
-    /// Adds entries to a finished revision whose set of instances they do not change: others of its
-    /// SOP Instance UIDs, which lost against the current ones.
-    pub async fn cover(&self, revision: u32, entries: Vec<EntryId>) -> Result<(), DatabaseError> {
+    /// Adds entries to a finished revision whose set of instances they do not change: `others` of its
+    /// SOP Instance UIDs, which lost against the current ones, and `current` ones that it had looked at
+    /// a moment before the ledger was told of them.
+    pub async fn cover(
+        &self,
+        revision: u32,
+        current: Vec<EntryId>,
+        others: Vec<EntryId>,
+    ) -> Result<(), DatabaseError> {
         self.database
             .write(move |connection| {
                 let mut update = connection.prepare_cached(
-                    "UPDATE instance SET revision = ?2, current = 0
+                    "UPDATE instance SET revision = ?2, current = ?3
                      WHERE entry = ?1 AND revision IS NULL",
                 )?;
-                for entry in entries {
-                    update.execute(params![key(entry), revision])?;
+                for (entries, is_current) in [(current, true), (others, false)] {
+                    for entry in entries {
+                        update.execute(params![key(entry), revision, is_current])?;
+                    }
                 }
                 Ok(())
             })
@@ -671,3 +679,6 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -287,8 +287,9 @@ impl Pipeline {
         let prior = self.ledger.prior(&study.uid).await?;
         if prior.digest.as_ref() == Some(&digest) && !prior.rerun_due {
             // Nothing that a model could see has changed, and the messages would be the same.
-            let losers = others.iter().map(|entry| entry.id).collect();
-            return self.ledger.cover(prior.revision, losers).await;
+            let ids = |entries: &[Arc<Entry>]| entries.iter().map(|entry| entry.id).collect();
+            let (current, others) = (ids(&entries), ids(&others));
+            return self.ledger.cover(prior.revision, current, others).await;
         }
         // The study keeps these versions, whatever is switched meanwhile.
         let snapshot = self.registry.snapshot();

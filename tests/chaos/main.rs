@@ -193,6 +193,20 @@ fn bring(world: &World, log: &Log, expected: usize, when: When, fault: Fault) {
             }
             wait
         }
+        When::Published(count, wait) => {
+            // A round may have fewer messages.
+            let mut late = None;
+            while world.published() < count {
+                if !is_sending(log) {
+                    let since: &mut Instant = late.get_or_insert_with(Instant::now);
+                    if since.elapsed() > Duration::from_secs(2) {
+                        break;
+                    }
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            wait
+        }
         When::Sent(wait) => {
             while is_sending(log) {
                 std::thread::sleep(Duration::from_millis(5));

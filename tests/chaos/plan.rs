@@ -103,6 +103,8 @@ pub enum When {
     Acknowledged(u64, Duration),
     /// So much later than the senders' end: studies are being worked on and published.
     Sent(Duration),
+    /// So much later than so many messages of the round were on their way to the broker.
+    Published(usize, Duration),
 }
 
 /// Which connections.
@@ -143,6 +145,20 @@ pub enum Fault {
     FillDisk(u64, Duration),
 }
 
+impl Fault {
+    const fn is_at_the_broker(self) -> bool {
+        matches!(
+            self,
+            Self::BrokerStop(_)
+                | Self::BrokerKill(_)
+                | Self::Cut(Side::Broker, ..)
+                | Self::HoldAndCut(Side::Broker, ..)
+                | Self::Slow(Side::Broker, ..)
+                | Self::Refuse(Side::Broker, _)
+        )
+    }
+}
+
 /// A round.
 pub struct Round {
     /// Its studies.
@@ -170,16 +186,20 @@ impl Round {
             1 => round.reports(&mut dice),
             _ => round.films(&mut dice),
         }
+        // A fault may come together with the one before.
         let mut last = None;
         for _ in 0..dice.between(2, 6) {
-            let when = match dice.between(0, 7) {
-                0 | 1 => When::Sent(dice.millis(0, 700)),
-                // Together with the one before.
-                2 | 3 if last.is_some() => last.unwrap_or(When::Sent(Duration::ZERO)),
+            let fault = fault(&mut dice);
+            // Between gateway and broker there is little to disturb before studies are complete.
+            let when = match dice.between(0, 9) {
+                0 | 1 if last.is_some() => last.unwrap_or(When::Sent(Duration::ZERO)),
+                2 | 3 => When::Published(dice.between(1, 4) as usize, dice.millis(0, 8)),
+                4 => When::Sent(dice.millis(0, 700)),
+                5 => When::Sent(dice.millis(180, 350)),
+                6..=8 if fault.is_at_the_broker() => When::Sent(dice.millis(0, 450)),
                 _ => When::Acknowledged(dice.between(0, 950), dice.millis(0, 40)),
             };
             last = Some(when);
-            let fault = fault(&mut dice);
             round.faults.push((when, fault));
         }
         // storescu cannot send what is compressed beside what is not.
@@ -354,7 +374,7 @@ fn fault(dice: &mut Dice) -> Fault {
         }
         58..=62 => Fault::Cut(Side::Broker, cut, None),
         63..=68 => Fault::HoldAndCut(Side::Senders, direction, dice.millis(5, 400), cut),
-        69..=74 => Fault::HoldAndCut(Side::Broker, direction, dice.millis(5, 400), cut),
+        69..=74 => Fault::HoldAndCut(Side::Broker, direction, dice.millis(50, 1200), cut),
         75..=79 => {
             let travel = dice.pick(&[
                 Travel::Frozen,

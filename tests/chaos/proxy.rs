@@ -2,7 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
@@ -10,6 +10,9 @@ use socket2::SockRef;
 
 /// A stalled read or write looks this often whether the connection was cut.
 const LOOK: Duration = Duration::from_millis(25);
+
+/// Shorter than any message, longer than what AMQP says besides.
+const LARGE: usize = 600;
 
 /// Which way the bytes go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +60,8 @@ struct Shared {
     refusing: AtomicBool,
     forth: Mutex<Option<Travel>>,
     back: Mutex<Option<Travel>>,
+    /// Large pieces that have come from whom connected.
+    pieces: AtomicUsize,
     connections: Mutex<Vec<Weak<Pair>>>,
 }
 
@@ -85,6 +90,11 @@ impl Proxy {
     /// Connections from now on go to this port.
     pub fn lead_to(&self, port: u16) {
         self.shared.upstream.store(port, Ordering::SeqCst);
+    }
+
+    /// How many large pieces have come from whom connected: about one for each message to a broker.
+    pub fn pieces(&self) -> usize {
+        self.shared.pieces.load(Ordering::SeqCst)
     }
 
     /// Whether new connections are refused.
@@ -183,6 +193,9 @@ impl Shared {
                     return;
                 }
                 Ok(count) => {
+                    if direction == Direction::Forth && count >= LARGE {
+                        self.pieces.fetch_add(1, Ordering::SeqCst);
+                    }
                     if !self.deliver(direction, pair, to, &bytes[..count]) {
                         return pair.cut(Cut::Reset);
                     }

@@ -64,6 +64,7 @@ pub struct World {
     /// What happened in this round, and when.
     timeline: Mutex<Vec<String>>,
     began: Mutex<Instant>,
+    pieces_before: AtomicUsize,
     /// Processes that gateways have started: process id and start time.
     children: Mutex<BTreeSet<(u32, u64)>>,
     /// Child processes were killed in this round.
@@ -125,6 +126,7 @@ impl World {
             tally: Arc::clone(tally),
             timeline: Mutex::default(),
             began: Mutex::new(Instant::now()),
+            pieces_before: AtomicUsize::new(0),
             children: Mutex::default(),
             children_killed: AtomicBool::new(false),
             aside: Mutex::default(),
@@ -136,8 +138,15 @@ impl World {
     /// A new round begins.
     pub fn begin(&self) {
         *self.began.lock().unwrap() = Instant::now();
+        self.pieces_before
+            .store(self.to_broker.pieces(), Ordering::SeqCst);
         self.timeline.lock().unwrap().clear();
         self.children_killed.store(false, Ordering::SeqCst);
+    }
+
+    /// Messages of this round that were on their way to the broker.
+    pub fn published(&self) -> usize {
+        self.to_broker.pieces() - self.pieces_before.load(Ordering::SeqCst)
     }
 
     /// Writes down what happens.
