@@ -387,13 +387,16 @@ impl Ledger {
             .query(move |connection| {
                 connection
                     .prepare_cached(
-                        "SELECT i.entry FROM instance AS i
-                         WHERE i.revision IS NOT NULL AND i.released_at IS NULL
-                           AND i.refusal IS NOT ?2
+                        "SELECT i.entry
+                         FROM (SELECT DISTINCT study FROM instance
+                               WHERE released_at IS NULL) AS p
+                         CROSS JOIN instance AS i ON i.study = p.study
+                         WHERE (SELECT max(finished_at) FROM revision AS r
+                                WHERE r.study = p.study) <= ?1
                            AND NOT EXISTS (SELECT 1 FROM instance AS o
-                                           WHERE o.study = i.study AND o.revision IS NULL)
-                           AND (SELECT max(finished_at) FROM revision AS r
-                                WHERE r.study = i.study) <= ?1
+                                           WHERE o.study = p.study AND o.revision IS NULL)
+                           AND i.revision IS NOT NULL AND i.released_at IS NULL
+                           AND i.refusal IS NOT ?2
                          ORDER BY i.entry",
                     )?
                     .query_map(params![before.0, GIVEN_UP], |row| {
@@ -646,3 +649,6 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     )?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;
