@@ -411,14 +411,17 @@ impl Ledger {
             .query(move |connection| {
                 connection
                     .prepare_cached(&format!(
-                        "SELECT i.entry FROM instance AS i
-                         WHERE i.revision IS NOT NULL AND i.released_at IS NULL
+                        "SELECT i.entry
+                         FROM (SELECT DISTINCT study FROM instance
+                               WHERE released_at IS NULL) AS p
+                         CROSS JOIN instance AS i ON i.study = p.study
+                         WHERE (SELECT max(finished_at) FROM revision AS r
+                                WHERE r.study = p.study) <= ?1
                            AND coalesce(i.held_until, 0) <= ?2 AND NOT {promised}
-                           AND i.refusal IS NOT ?3
                            AND NOT EXISTS (SELECT 1 FROM instance AS o
-                                           WHERE o.study = i.study AND o.revision IS NULL)
-                           AND (SELECT max(finished_at) FROM revision AS r
-                                WHERE r.study = i.study) <= ?1
+                                           WHERE o.study = p.study AND o.revision IS NULL)
+                           AND i.revision IS NOT NULL AND i.released_at IS NULL
+                           AND i.refusal IS NOT ?3
                          ORDER BY i.entry",
                     ))?
                     .query_map(params![before.0, now.0, GIVEN_UP], |row| {

@@ -94,7 +94,7 @@ impl Ledger {
     }
 
     /// Opens the rows of entries again, and has their studies done again.
-    async fn reopen(&self, entries: Vec<Arc<Entry>>) -> Result<(), DatabaseError> {
+    pub(super) async fn reopen(&self, entries: Vec<Arc<Entry>>) -> Result<(), DatabaseError> {
         self.database
             .write(move |connection| {
                 for entry in &entries {
