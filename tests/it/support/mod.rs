@@ -9,6 +9,7 @@ pub mod gateway;
 pub mod golden;
 pub mod models;
 pub mod options;
+pub mod orthanc;
 pub mod pacs;
 pub mod pdus;
 pub mod peers;
