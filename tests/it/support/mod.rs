@@ -10,6 +10,7 @@ pub mod golden;
 pub mod models;
 pub mod operator;
 pub mod options;
+pub mod orthanc;
 pub mod pacs;
 pub mod pdus;
 pub mod peers;
