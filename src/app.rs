@@ -26,10 +26,10 @@ use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Beside, Inbox, Pacs, Pipeline, Sources};
+use crate::pipeline::{Attempts, Beside, Inbox, Pacs, Pipeline, Sources};
 use crate::registry::{Loader, Model, Registry};
 use crate::reporter::Reporter;
-use crate::spool::{Recovered, Spool};
+use crate::spool::{CORRUPT, Recovered, Spool};
 use crate::study::Order;
 use crate::telemetry::Metrics;
 use crate::{broker, commitment, procedure, scp, state};
@@ -136,6 +136,7 @@ impl App {
             beside: Beside::default(),
             sites: config.models.sites.clone(),
             study: config.study.clone(),
+            attempts: Attempts::default(),
             message: config.message.clone(),
             artefacts: Arc::clone(&artefacts),
             decoding: Gate::new(decoders.count()),
@@ -306,6 +307,7 @@ impl App {
             outbox: self.housekeeper.outbox.clone(),
             procedures: self.housekeeper.procedures.clone(),
             commitments: self.housekeeper.commitments.clone(),
+            outbox_wake: Arc::clone(&self.pipeline.outbox_wake),
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
@@ -367,7 +369,7 @@ fn report(recovered: &Recovered, metrics: &Metrics) {
     for (file, reason) in &recovered.corrupt {
         metrics
             .quarantined_instances_total
-            .with_label_values(&["corrupt-entry"])
+            .with_label_values(&[CORRUPT])
             .inc();
         tracing::warn!(file, reason, "entry quarantined");
     }

@@ -45,6 +45,25 @@ impl Timestamp {
     }
 }
 
+impl std::str::FromStr for Timestamp {
+    type Err = time::error::Parse;
+
+    /// Reads RFC 3339, with any offset.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let at = OffsetDateTime::parse(text, &Rfc3339)?;
+        let micros = at.unix_timestamp_nanos() / 1000;
+        Ok(Self(i64::try_from(micros).unwrap_or(i64::MAX)))
+    }
+}
+
+impl std::ops::Sub<Duration> for Timestamp {
+    type Output = Self;
+
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(micros(duration)))
+    }
+}
+
 impl std::ops::Add<Duration> for Timestamp {
     type Output = Self;
 
@@ -67,6 +86,16 @@ mod tests {
             Timestamp(1_700_000_000_123_456).rfc3339(),
             "2023-11-14T22:13:20.123456Z"
         );
+    }
+
+    #[test]
+    fn rfc3339_reads_as_a_timestamp() {
+        let at = |text: &str| text.parse::<Timestamp>();
+        assert_eq!(
+            at("2023-11-14T23:13:20.123456+01:00").ok(),
+            Some(Timestamp(1_700_000_000_123_456))
+        );
+        assert!(at("yesterday").is_err());
     }
 
     #[test]

@@ -3,7 +3,11 @@
 
 mod admin;
 mod complete;
+mod export;
 mod models;
+mod outbox;
+mod quarantine;
+mod studies;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,7 +23,7 @@ use axum::routing::{get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
 
@@ -104,6 +108,8 @@ pub struct Api {
     pub procedures: procedure::Store,
     /// Storage Commitment requests.
     pub commitments: commitment::Store,
+    /// Rung when something in it has become due.
+    pub outbox_wake: Arc<Notify>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Models being served.
@@ -154,12 +160,27 @@ fn router(api: Api) -> Router {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/studies", get(studies))
-        .route("/api/v1/studies/{uid}", get(study))
+        .route("/api/v1/studies", get(studies::list))
+        .route("/api/v1/studies/{uid}", get(studies::show))
         .route("/api/v1/studies/{uid}/complete", post(complete::complete))
-        .route("/api/v1/outbox", get(outbox))
+        .route("/api/v1/sources", get(studies::sources))
+        .route("/api/v1/ledger.csv", get(export::csv))
+        .route("/api/v1/ledger.ndjson", get(export::ndjson))
         .route("/api/v1/commitments", get(commitments))
-        .route("/api/v1/quarantine", get(quarantine))
+        .route("/api/v1/outbox", get(outbox::list))
+        .route("/api/v1/outbox/retry", post(outbox::retry_all))
+        .route(
+            "/api/v1/outbox/{id}",
+            get(outbox::show).delete(outbox::discard),
+        )
+        .route("/api/v1/outbox/{id}/retry", post(outbox::retry))
+        .route("/api/v1/quarantine", get(quarantine::list))
+        .route("/api/v1/quarantine/retry", post(quarantine::retry_some))
+        .route(
+            "/api/v1/quarantine/{entry}",
+            get(quarantine::show).delete(quarantine::discard),
+        )
+        .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
         .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/models", get(models::list))
         .route("/api/v1/models/reload", post(models::reload))
@@ -206,31 +227,6 @@ impl Page {
     }
 }
 
-async fn studies(State(api): State<Api>, Query(page): Query<Page>) -> Result<Response, Failure> {
-    let studies = api.ledger.studies(page.limit()).await?;
-    Ok(Json(json!({ "studies": studies })).into_response())
-}
-
-async fn study(State(api): State<Api>, Path(uid): Path<String>) -> Result<Response, Failure> {
-    let Some(report) = api.ledger.study(uid.clone()).await? else {
-        return Ok(missing("the ledger knows no such study"));
-    };
-    let messages = api.outbox.of_study(uid.clone()).await?;
-    let procedure_steps = api.procedures.of_study(uid).await?;
-    let mut body = serde_json::to_value(report).unwrap_or_default();
-    if let Some(fields) = body.as_object_mut() {
-        fields.insert("messages".to_owned(), json!(messages));
-        fields.insert("procedure_steps".to_owned(), json!(procedure_steps));
-    }
-    Ok(Json(body).into_response())
-}
-
-async fn outbox(State(api): State<Api>, Query(page): Query<Page>) -> Result<Response, Failure> {
-    let owed = api.outbox.owed().await?;
-    let messages = api.outbox.waiting(page.limit()).await?;
-    Ok(Json(json!({ "owed": owed.messages, "messages": messages })).into_response())
-}
-
 async fn commitments(
     State(api): State<Api>,
     Query(page): Query<Page>,
@@ -238,20 +234,6 @@ async fn commitments(
     let open = api.commitments.count_open().await?;
     let listed = api.commitments.list(page.limit()).await?;
     Ok(Json(json!({ "open": open, "commitments": listed })).into_response())
-}
-
-async fn quarantine(State(api): State<Api>) -> Response {
-    let listed = tokio::task::spawn_blocking(move || api.spool.quarantined()).await;
-    match listed {
-        Ok(Ok(items)) => {
-            let items: Vec<_> = items
-                .into_iter()
-                .map(|(entry, reason)| json!({ "entry": entry, "reason": reason.trim() }))
-                .collect();
-            Json(json!({ "quarantine": items })).into_response()
-        }
-        _ => failure("the quarantine cannot be read"),
-    }
 }
 
 /// Sent piece by piece: a mask of a volume may be large.
@@ -295,8 +277,8 @@ impl From<DatabaseError> for Failure {
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        tracing::warn!(error = %self.0, "ledger query failed");
-        failure("the ledger cannot be read; see the log")
+        tracing::warn!(error = %self.0, "the database failed a request");
+        failure("the ledger cannot be read or written; see the log")
     }
 }
 

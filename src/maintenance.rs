@@ -117,6 +117,8 @@ impl Housekeeper {
 
     /// Spent instances go after their retention, or as soon as the spool needs the room.
     async fn release(&self) -> Result<(), DatabaseError> {
+        // What comes back out of quarantine must not be taken for spent half way.
+        let _still = self.spool.hold_still().await;
         let now = Timestamp::now();
         let retention = match self.spool.shedding() {
             Some(_) => Duration::ZERO,
@@ -159,6 +161,9 @@ impl Housekeeper {
         metrics
             .spool_oldest_age_seconds
             .set(age(self.spool.oldest()));
+        let kept = self.spool.kept();
+        metrics.quarantine_instances.set(gauge(kept.instances));
+        metrics.quarantine_bytes.set(gauge(kept.bytes));
         let owed = self.outbox.owed().await?;
         metrics.outbox_messages.set(gauge(owed.messages));
         metrics.outbox_shadow_messages.set(gauge(owed.shadow));

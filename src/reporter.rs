@@ -279,7 +279,8 @@ impl Reporter {
             }
             Ok(Err(error)) => {
                 count(NEW, "unreachable");
-                Err(Undelivered::Failed(error.to_string()))
+                let why = format!("{:#}", anyhow::Error::new(error));
+                Err(Undelivered::Failed(why))
             }
             Err(_) => {
                 count(NEW, "unreachable");

@@ -18,7 +18,15 @@ const UPGRADES: &[&str] = &[
     "ALTER TABLE message ADD COLUMN exchange TEXT NOT NULL DEFAULT 'findings'",
     "ALTER TABLE instance ADD COLUMN durable_at INTEGER;
      ALTER TABLE instance ADD COLUMN held_until INTEGER;
-     ALTER TABLE revision ADD COLUMN evidence TEXT",
+     ALTER TABLE revision ADD COLUMN evidence TEXT;
+     ALTER TABLE instance ADD COLUMN durable_by INTEGER;
+     ALTER TABLE message ADD COLUMN discarded_at INTEGER;
+     ALTER TABLE message ADD COLUMN discard_reason TEXT;
+     CREATE TABLE study (seq INTEGER PRIMARY KEY AUTOINCREMENT, study TEXT NOT NULL UNIQUE,
+        first_received INTEGER NOT NULL, last_received INTEGER NOT NULL);
+     INSERT INTO study (study, first_received, last_received)
+        SELECT study, min(received_at), max(received_at) FROM instance
+        GROUP BY study ORDER BY min(entry)",
 ];
 
 /// Opens the database of the spool in `dir`, bringing an older one to the present format. Blocking.

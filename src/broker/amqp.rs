@@ -6,13 +6,61 @@
 //! Auto-recovery is off on purpose: it never sends unconfirmed messages again, and the outbox does.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionProperties};
+use lapin::{
+    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
+};
 use std::time::Duration;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep};
 
-use super::{Config, PublishError, topology};
+use super::{Config, LOOK, PublishError, topology};
 use crate::findings::event::{CONTENT_TYPE, EVENT_TYPE};
 use crate::outbox::{Due, Exchange, Message};
+
+/// RabbitMQ blocks a connection that publishes while memory or disk run low, and says so
+/// (`connection.blocked`, an extension of AMQP 0-9-1). It reads nothing from it until the alarm is
+/// over, so making the connection anew would only send everything twice.
+#[derive(Clone)]
+pub(super) struct Alarm(ConnectionStatus);
+
+impl Alarm {
+    /// Whether the connection is blocked now. One that is lost is not.
+    pub fn raised(&self) -> bool {
+        self.0.connected() && self.0.blocked()
+    }
+}
+
+/// How long a broker that takes messages may take for its confirms. Time in which it is blocked does
+/// not count: the connection is alive, as its heartbeat tells, and the confirms will come.
+struct Patience {
+    alarm: Alarm,
+    longest: Duration,
+    deadline: Instant,
+}
+
+impl Patience {
+    fn new(alarm: Alarm, longest: Duration) -> Self {
+        let deadline = Instant::now() + longest;
+        Self {
+            alarm,
+            longest,
+            deadline,
+        }
+    }
+
+    /// Waits for the end of it. Cancelling the wait loses nothing.
+    async fn ends(&mut self) {
+        loop {
+            let now = Instant::now();
+            if self.alarm.raised() {
+                self.deadline = now + self.longest;
+            }
+            if now >= self.deadline {
+                return;
+            }
+            sleep(LOOK.min(self.deadline - now)).await;
+        }
+    }
+}
 
 /// An open channel in confirm mode.
 pub(super) struct Link {
@@ -53,21 +101,27 @@ impl Link {
     pub async fn publish(&mut self, due: &[Due]) -> Vec<Result<(), PublishError>> {
         // One deadline for all of them: a broker that stopped confirming costs the timeout once, not
         // once per message in flight.
-        let deadline = Instant::now() + self.timeout;
+        let mut patience = Patience::new(self.alarm(), self.timeout);
+        let overdue = |what: &str| {
+            let timeout = patience.longest;
+            PublishError::Connection(format!("{what} within {timeout:?}"))
+        };
+        let (not_sent, not_confirmed) = (overdue("not sent"), overdue("no confirm"));
         let mut confirms = Vec::with_capacity(due.len());
         for due in due {
-            confirms.push(self.send(&due.message, deadline).await);
+            confirms.push(tokio::select! {
+                biased;
+                sent = self.send(&due.message) => sent.map_err(broken),
+                () = patience.ends() => Err(not_sent.clone()),
+            });
         }
         let mut answers = Vec::with_capacity(due.len());
         for confirm in confirms {
             answers.push(match confirm {
-                Ok(confirm) => match timeout_at(deadline, confirm).await {
-                    Ok(outcome) => outcome.map_err(broken).and_then(verdict),
-                    // A blocked broker (memory or disk alarm) ends here too.
-                    Err(_) => Err(PublishError::Connection(format!(
-                        "no confirm within {:?}; the broker may be blocked",
-                        self.timeout
-                    ))),
+                Ok(confirm) => tokio::select! {
+                    biased;
+                    outcome = confirm => outcome.map_err(broken).and_then(verdict),
+                    () = patience.ends() => Err(not_confirmed.clone()),
                 },
                 Err(err) => Err(err),
             });
@@ -98,11 +152,7 @@ impl Link {
         Ok(self.shadow.insert(channel))
     }
 
-    async fn send(
-        &mut self,
-        message: &Message,
-        deadline: Instant,
-    ) -> Result<lapin::PublisherConfirm, PublishError> {
+    async fn send(&mut self, message: &Message) -> lapin::Result<lapin::PublisherConfirm> {
         let options = BasicPublishOptions {
             mandatory: true,
             ..BasicPublishOptions::default()
@@ -114,27 +164,25 @@ impl Link {
             .with_type(EVENT_TYPE.into())
             .with_timestamp(message.created_at.seconds())
             .with_app_id("pacs-gateway".into());
-        let timeout = self.timeout;
         let exchange = match message.exchange {
             Exchange::Findings => self.config.exchange.clone(),
             Exchange::Shadow => self.config.shadow.clone(),
         };
-        let publish = async {
-            let channel = self.channel(message.exchange).await?;
-            channel
-                .basic_publish(
-                    exchange.into(),
-                    message.routing_key.as_str().into(),
-                    options,
-                    &message.body,
-                    properties,
-                )
-                .await
-        };
-        timeout_at(deadline, publish)
+        let channel = self.channel(message.exchange).await?;
+        channel
+            .basic_publish(
+                exchange.into(),
+                message.routing_key.as_str().into(),
+                options,
+                &message.body,
+                properties,
+            )
             .await
-            .map_err(|_| PublishError::Connection(format!("not sent within {timeout:?}")))?
-            .map_err(broken)
+    }
+
+    /// Tells of the broker's alarm.
+    pub fn alarm(&self) -> Alarm {
+        Alarm(self.connection.status().clone())
     }
 
     /// Whether the heartbeat still goes, as far as is known.

@@ -27,6 +27,8 @@ pub use topology::Declare;
 
 /// A quiet outbox is looked at this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(5);
+/// How often a connection with messages in flight is asked whether the broker has blocked it.
+const LOOK: Duration = Duration::from_millis(250);
 /// Between attempts to reach the broker.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
 /// Between attempts at a message that the broker refused.
@@ -119,8 +121,10 @@ impl PublishError {
 /// What the rest of the gateway may know of the connection.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct State {
-    /// Messages can be sent.
+    /// The broker can be reached.
     pub connected: bool,
+    /// It can, and takes nothing: it is short of memory or disk (`connection.blocked`).
+    pub blocked: bool,
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -151,6 +155,14 @@ impl Link {
         match self {
             Self::Amqp(link) => link.is_alive(),
             Self::File(_) => true,
+        }
+    }
+
+    /// Tells whether the broker has stopped taking messages, also while [`Self::publish`] waits.
+    fn alarm(&self) -> Option<amqp::Alarm> {
+        match self {
+            Self::Amqp(link) => Some(link.alarm()),
+            Self::File(_) => None,
         }
     }
 
@@ -230,10 +242,13 @@ impl Publisher {
                 self.idle(flush, stop).await?;
                 continue;
             }
+            let alarm = open.alarm();
             let answers = tokio::select! {
                 answers = open.publish(&due) => answers,
+                () = self.watch(alarm) => break,
                 () = stop.cancelled() => break,
             };
+            self.tell_blocked(false);
             if let Some(err) = self.settle(&due, answers).await? {
                 *link = None;
                 self.away(&err, failures, flush, stop).await;
@@ -299,11 +314,13 @@ impl Publisher {
     fn tell(&self, outcome: Result<(), &PublishError>) {
         let state = State {
             connected: outcome.is_ok(),
+            blocked: false,
             error: outcome.err().map(ToString::to_string),
         };
         self.metrics
             .broker_connected
             .set(i64::from(state.connected));
+        self.metrics.broker_blocked.set(0);
         match outcome {
             Ok(()) => tracing::info!("broker connected"),
             // One line per change of state; the counter tells how often it is tried.
@@ -313,6 +330,37 @@ impl Publisher {
             Err(_) => {}
         }
         self.state.send_replace(state);
+    }
+
+    /// Tells of the broker's alarm for as long as it is polled: a wait for confirms says nothing by
+    /// itself. Never ends.
+    async fn watch(&self, alarm: Option<amqp::Alarm>) {
+        let Some(alarm) = alarm else {
+            return std::future::pending().await;
+        };
+        loop {
+            self.tell_blocked(alarm.raised());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn tell_blocked(&self, blocked: bool) {
+        let changed = self.state.send_if_modified(|state| {
+            let changed = state.blocked != blocked;
+            state.blocked = blocked;
+            changed
+        });
+        if !changed {
+            return;
+        }
+        self.metrics.broker_blocked.set(i64::from(blocked));
+        if blocked {
+            tracing::warn!(
+                "the broker takes no messages, it is short of memory or disk; they wait in the outbox"
+            );
+        } else {
+            tracing::info!("the broker takes messages again");
+        }
     }
 
     async fn idle(

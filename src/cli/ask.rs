@@ -1,4 +1,4 @@
-//! `study`, `outbox`, `commitment`, `quarantine`: questions to the running gateway, over its HTTP API.
+//! How commands ask the running gateway, over its HTTP API; and `study`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,6 +9,9 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::table;
+
+/// For an export, however long the ledger is.
+const DOWNLOAD: Duration = Duration::from_secs(3600);
 
 /// Where the gateway is.
 #[derive(Args)]
@@ -51,8 +54,23 @@ pub(super) struct StudyArgs {
 
 #[derive(Subcommand)]
 enum StudyQuestion {
-    /// The studies that were touched last.
-    Ls,
+    /// Studies, the one that was first heard of last first.
+    Ls {
+        /// From this calling AE title.
+        #[arg(long, value_name = "AE")]
+        from: Option<String>,
+        /// With an instance of this modality.
+        #[arg(long)]
+        modality: Option<String>,
+        /// Still receiving, publishing, or done.
+        #[arg(long, value_parser = ["receiving", "publishing", "done"])]
+        state: Option<String>,
+        #[command(flatten)]
+        span: SpanArgs,
+        /// Studies at most.
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+    },
     /// Everything about one study, as JSON.
     Show {
         /// Study Instance UID.
@@ -60,100 +78,69 @@ enum StudyQuestion {
     },
 }
 
-/// Arguments of `outbox`, `commitment` and `quarantine`.
+/// A span of time.
 #[derive(Args)]
-pub(super) struct ListArgs {
-    #[command(flatten)]
-    gateway: Gateway,
-    #[command(subcommand)]
-    question: ListQuestion,
+pub(super) struct SpanArgs {
+    /// From then on: RFC 3339, or how long ago, as 2h30m.
+    #[arg(long, value_name = "WHEN")]
+    since: Option<String>,
+    /// Before then.
+    #[arg(long, value_name = "WHEN")]
+    until: Option<String>,
 }
 
-#[derive(Subcommand)]
-enum ListQuestion {
-    /// List.
-    Ls,
+impl SpanArgs {
+    pub(super) fn query(&self) -> Vec<(&'static str, &str)> {
+        let since = self.since.as_deref().map(|when| ("since", when));
+        let until = self.until.as_deref().map(|when| ("until", when));
+        since.into_iter().chain(until).collect()
+    }
 }
 
 pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
     match &args.question {
-        StudyQuestion::Ls => list(
-            &args.gateway,
-            "studies",
-            "studies",
-            &[
+        StudyQuestion::Ls {
+            from,
+            modality,
+            state,
+            span,
+            limit,
+        } => {
+            let limit = limit.to_string();
+            let mut query = span.query();
+            query.push(("limit", &limit));
+            for (name, value) in [
+                ("calling_ae", from),
+                ("modality", modality),
+                ("state", state),
+            ] {
+                query.extend(value.as_deref().map(|value| (name, value)));
+            }
+            let body = get_with(&args.gateway, "studies", &query)?;
+            let columns = [
                 ("study", "study_instance_uid"),
                 ("state", "state"),
                 ("received", "instances_received"),
                 ("processed", "instances_processed"),
+                ("refused", "instances_refused"),
                 ("published", "published"),
                 ("confirmed", "confirmed"),
                 ("from", "calling_ae"),
                 ("last", "received_last"),
-            ],
-        ),
-        StudyQuestion::Show { uid } => {
-            let body = get(&args.gateway, &format!("studies/{uid}"))?;
-            println!("{}", serde_json::to_string_pretty(&body)?);
+            ];
+            show(&body, "studies", &columns)?;
+            if body.get("next").is_some() {
+                println!("there are more: see --limit");
+            }
             Ok(ExitCode::SUCCESS)
         }
+        StudyQuestion::Show { uid } => print(&get(&args.gateway, &format!("studies/{uid}"))?),
     }
 }
 
-pub(super) fn outbox(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let ListQuestion::Ls = args.question;
-    list(
-        &args.gateway,
-        "outbox",
-        "messages",
-        &[
-            ("message", "id"),
-            ("model", "model"),
-            ("outcome", "outcome"),
-            ("for", "exchange"),
-            ("attempts", "attempts"),
-            ("since", "published"),
-            ("last error", "last_error"),
-        ],
-    )
-}
-
-pub(super) fn commitment(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let ListQuestion::Ls = args.question;
-    list(
-        &args.gateway,
-        "commitments",
-        "commitments",
-        &[
-            ("transaction", "transaction_uid"),
-            ("from", "calling_ae"),
-            ("state", "state"),
-            ("instances", "instances"),
-            ("failed", "failed"),
-            ("received", "received"),
-            ("attempts", "attempts"),
-            ("last error", "last_error"),
-        ],
-    )
-}
-
-pub(super) fn quarantine(args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let ListQuestion::Ls = args.question;
-    list(
-        &args.gateway,
-        "quarantine",
-        "quarantine",
-        &[("entry", "entry"), ("reason", "reason")],
-    )
-}
-
-fn list(
-    gateway: &Gateway,
-    path: &str,
-    field: &str,
-    columns: &[(&str, &str)],
-) -> anyhow::Result<ExitCode> {
-    show(&get(gateway, path)?, field, columns)?;
+/// Prints an answer as it is.
+pub(super) fn print(body: &Value) -> anyhow::Result<ExitCode> {
+    println!("{}", serde_json::to_string_pretty(body)?);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -183,9 +170,39 @@ pub(super) fn show(body: &Value, field: &str, columns: &[(&str, &str)]) -> anyho
 }
 
 pub(super) fn get(gateway: &Gateway, path: &str) -> anyhow::Result<Value> {
+    get_with(gateway, path, &[])
+}
+
+pub(super) fn get_with(
+    gateway: &Gateway,
+    path: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
     let url = url(gateway, path);
-    let asked = agent(Duration::from_secs(10)).get(&url).call();
-    answer(&url, asked)
+    let asked = agent(Duration::from_secs(10)).get(&url);
+    answer(&url, asked.query_pairs(query.iter().copied()).call())
+}
+
+/// Writes the body of an answer to `out`, all of it or an error.
+pub(super) fn download(
+    gateway: &Gateway,
+    path: &str,
+    query: &[(&str, &str)],
+    out: &mut impl std::io::Write,
+) -> anyhow::Result<()> {
+    let url = url(gateway, path);
+    let asked = agent(DOWNLOAD).get(&url);
+    let asked = asked.query_pairs(query.iter().copied()).call();
+    let mut answered =
+        asked.with_context(|| format!("asking {url}; is the gateway running there?"))?;
+    if !answered.status().is_success() {
+        answer(&url, Ok(answered))?;
+        bail!("unexpected answer");
+    }
+    let mut body = answered.body_mut().as_reader();
+    std::io::copy(&mut body, out).context("the export was broken off")?;
+    out.flush()?;
+    Ok(())
 }
 
 /// A POST with the administrator's token.
@@ -200,6 +217,20 @@ pub(super) fn request(
     let post = agent(deadline).post(&url);
     let post = post.header("Authorization", format!("Bearer {token}"));
     answer(&url, post.send_json(body))
+}
+
+/// A DELETE with the administrator's token.
+pub(super) fn delete(
+    gateway: &Gateway,
+    path: &str,
+    token: &str,
+    query: &[(&str, &str)],
+) -> anyhow::Result<Value> {
+    let url = url(gateway, path);
+    let delete = agent(Duration::from_secs(60)).delete(&url);
+    let delete = delete.query_pairs(query.iter().copied());
+    let delete = delete.header("Authorization", format!("Bearer {token}"));
+    answer(&url, delete.call())
 }
 
 fn url(gateway: &Gateway, path: &str) -> String {

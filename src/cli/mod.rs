@@ -5,13 +5,17 @@
 
 mod ask;
 mod check;
+mod commitment;
 mod complete;
 pub mod decode;
 mod demo;
 mod evaluate;
 mod explain;
 mod infer;
+mod ledger;
 mod models;
+mod outbox;
+mod quarantine;
 mod replay;
 mod scu;
 mod serve;
@@ -70,12 +74,14 @@ enum Command {
     Study(ask::StudyArgs),
     /// Tell the running gateway that a study is complete.
     Complete(complete::CompleteArgs),
+    /// What the running gateway has received, by sender and in bulk.
+    Ledger(ledger::LedgerArgs),
     /// What the running gateway owes the broker.
-    Outbox(ask::ListArgs),
+    Outbox(outbox::OutboxArgs),
     /// Storage Commitment requests.
-    Commitment(ask::ListArgs),
+    Commitment(commitment::CommitmentArgs),
     /// What the running gateway has set aside.
-    Quarantine(ask::ListArgs),
+    Quarantine(quarantine::QuarantineArgs),
     /// Which versions of models the running gateway serves, and changing that.
     Models(models::ModelsArgs),
 }
@@ -127,9 +133,10 @@ pub fn main() -> ExitCode {
         Command::Find(args) => scu::find(&args),
         Command::Study(args) => ask::study(&args),
         Command::Complete(args) => complete::run(&args),
-        Command::Outbox(args) => ask::outbox(&args),
-        Command::Commitment(args) => ask::commitment(&args),
-        Command::Quarantine(args) => ask::quarantine(&args),
+        Command::Ledger(args) => ledger::run(&args),
+        Command::Outbox(args) => outbox::run(&args),
+        Command::Commitment(args) => commitment::run(&args),
+        Command::Quarantine(args) => quarantine::run(&args),
         Command::Models(args) => models::run(&args),
     };
     match outcome {

@@ -43,11 +43,13 @@ pub struct MessageKey<'a> {
     pub model_sha256: &'a str,
     /// [`instance_set_digest`].
     pub instance_set: &'a str,
+    /// How often an operator has had the study done again: 0 for hardly any.
+    pub rerun: u32,
 }
 
 /// UUIDv5 (RFC 9562 §5.5) of the key: the same after a crash and a second run.
 pub fn message_id(key: &MessageKey<'_>) -> Uuid {
-    let name = [
+    let mut name = [
         key.study,
         key.model,
         key.version,
@@ -55,6 +57,10 @@ pub fn message_id(key: &MessageKey<'_>) -> Uuid {
         key.instance_set,
     ]
     .join("\0");
+    if key.rerun > 0 {
+        name.push('\0');
+        name.push_str(&key.rerun.to_string());
+    }
     Uuid::new_v5(&MESSAGE_NAMESPACE, name.as_bytes())
 }
 
@@ -114,6 +120,7 @@ mod tests {
             version: "1",
             model_sha256: "ab",
             instance_set: "cd",
+            rerun: 0,
         };
         let id = message_id(&key);
         assert_eq!(id, message_id(&key));
@@ -136,6 +143,7 @@ mod tests {
                 instance_set: "ce",
                 ..key
             },
+            MessageKey { rerun: 1, ..key },
         ] {
             assert_ne!(id, message_id(&other), "{other:?}");
         }

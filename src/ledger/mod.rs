@@ -5,14 +5,17 @@
 //! C-STORE response and can be rebuilt from the spool; rows of revisions are written in the same
 //! transaction as the messages they led to, which makes "finished" and "owed" one fact.
 
+mod export;
+mod hold;
 mod report;
+mod retry;
 mod whereabouts;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use crate::clock::Timestamp;
 use crate::commitment;
@@ -21,7 +24,12 @@ use crate::durable::database::{Database, DatabaseError};
 use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
-pub use report::{InstanceReport, RevisionReport, StudyReport, StudySummary};
+pub use export::{ExportRow, Span};
+pub use report::{
+    InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
+    StudySummary,
+};
+pub use retry::TurnoverError;
 pub use whereabouts::Whereabouts;
 
 const SCHEMA: &str = "
@@ -47,10 +55,20 @@ CREATE TABLE IF NOT EXISTS instance (
     refusal TEXT,
     released_at INTEGER,
     durable_at INTEGER,
-    held_until INTEGER
+    held_until INTEGER,
+    durable_by INTEGER
 );
 CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
 CREATE INDEX IF NOT EXISTS instance_sop ON instance (sop_instance);
+CREATE INDEX IF NOT EXISTS instance_open ON instance (study) WHERE revision IS NULL;
+CREATE INDEX IF NOT EXISTS instance_present ON instance (study) WHERE released_at IS NULL;
+CREATE INDEX IF NOT EXISTS instance_received ON instance (received_at, calling_ae);
+CREATE TABLE IF NOT EXISTS study (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    study TEXT NOT NULL UNIQUE,
+    first_received INTEGER NOT NULL,
+    last_received INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS revision (
     study TEXT NOT NULL,
     revision INTEGER NOT NULL,
@@ -63,6 +81,11 @@ CREATE TABLE IF NOT EXISTS revision (
     evidence TEXT,
     PRIMARY KEY (study, revision)
 );
+CREATE TABLE IF NOT EXISTS rerun (
+    study TEXT PRIMARY KEY,
+    number INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+);
 CREATE TABLE IF NOT EXISTS attempt (
     study TEXT NOT NULL,
     digest TEXT NOT NULL,
@@ -70,6 +93,9 @@ CREATE TABLE IF NOT EXISTS attempt (
     PRIMARY KEY (study, digest)
 );
 ";
+
+/// Refusal code of the instances of a study whose attempts did not end.
+pub const GIVEN_UP: &str = "study-failed-repeatedly";
 
 /// Refusal code of an instance that a damaged disk has taken.
 pub const LOST: &str = "instance-lost";
@@ -127,6 +153,10 @@ pub struct Prior {
     pub messages: HashMap<String, PriorMessage>,
     /// Some of its instances have left the spool.
     pub released: bool,
+    /// How often an operator has had it done again.
+    pub rerun: u32,
+    /// It has to be done again, whatever its digest.
+    pub rerun_due: bool,
 }
 
 /// The latest message about a study and a model.
@@ -168,40 +198,12 @@ impl Ledger {
         SCHEMA
     }
 
-    /// A ledger in a database opened with [`Ledger::schema`] and the outbox's.
+    /// A ledger in a database opened with [`Ledger::schema`], the outbox's and the commitments'.
     pub fn new(database: Database) -> Self {
         Self {
             database,
             leaving: Arc::default(),
         }
-    }
-
-    /// Held while entries leave the spool, from the decision on, and while some are promised to
-    /// stay: between looking for an instance and [`Ledger::hold`] none goes away.
-    pub async fn leaving(&self) -> MutexGuard<'_, ()> {
-        self.leaving.lock().await
-    }
-
-    /// Keeps entries in the spool until `until`, or as long as something else keeps them longer.
-    /// Gives how many could not be held, because their arrival is not written down yet.
-    pub async fn hold(
-        &self,
-        entries: Vec<EntryId>,
-        until: Timestamp,
-    ) -> Result<usize, DatabaseError> {
-        self.database
-            .write(move |connection| {
-                let mut update = connection.prepare_cached(
-                    "UPDATE instance SET held_until = max(coalesce(held_until, 0), ?2)
-                     WHERE entry = ?1 AND released_at IS NULL",
-                )?;
-                let mut missing = 0;
-                for entry in entries {
-                    missing += usize::from(update.execute(params![key(entry), until.0])? == 0);
-                }
-                Ok(missing)
-            })
-            .await
     }
 
     /// Writes down arrivals; known ones are left as they are. Returns those already dealt with:
@@ -247,24 +249,6 @@ impl Ledger {
                     params![study, digest],
                     |row| row.get(0),
                 )
-            })
-            .await
-    }
-
-    /// Takes an attempt back that ended in an orderly way, without a result (for example a drain).
-    pub async fn withdraw_attempt(
-        &self,
-        study: &StudyInstanceUid,
-        digest: &str,
-    ) -> Result<(), DatabaseError> {
-        let (study, digest) = (study.as_str().to_owned(), digest.to_owned());
-        self.database
-            .write(move |connection| {
-                connection.execute(
-                    "UPDATE attempt SET attempts = attempts - 1 WHERE study = ?1 AND digest = ?2",
-                    params![study, digest],
-                )?;
-                Ok(())
             })
             .await
     }
@@ -374,6 +358,22 @@ impl Ledger {
             .await
     }
 
+    /// Entries of given-up studies that are still in the spool: a crash came before they were set
+    /// aside.
+    pub async fn given_up(&self) -> Result<Vec<EntryId>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(
+                        "SELECT entry FROM instance WHERE released_at IS NULL
+                         AND revision IS NOT NULL AND refusal = ?1 ORDER BY entry",
+                    )?
+                    .query_map([GIVEN_UP], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .collect()
+            })
+            .await
+    }
+
     /// Entries of a study that a revision covers and that are still in the spool, in order of
     /// arrival.
     pub async fn held(&self, study: String) -> Result<Vec<EntryId>, DatabaseError> {
@@ -392,7 +392,7 @@ impl Ledger {
 
     /// Entries of revisions that were finished before `before` and are still in the spool, oldest
     /// first. None of a study with newer instances, which a new revision will want, and none that
-    /// is committed and held at `now`.
+    /// belongs in quarantine or is committed and held at `now`.
     pub async fn releasable(
         &self,
         before: Timestamp,
@@ -406,13 +406,16 @@ impl Ledger {
                         "SELECT i.entry FROM instance AS i
                          WHERE i.revision IS NOT NULL AND i.released_at IS NULL
                            AND coalesce(i.held_until, 0) <= ?2 AND NOT {promised}
+                           AND i.refusal IS NOT ?3
                            AND NOT EXISTS (SELECT 1 FROM instance AS o
                                            WHERE o.study = i.study AND o.revision IS NULL)
                            AND (SELECT max(finished_at) FROM revision AS r
                                 WHERE r.study = i.study) <= ?1
                          ORDER BY i.entry",
                     ))?
-                    .query_map([before.0, now.0], |row| row.get::<_, i64>(0).map(entry_id))?
+                    .query_map(params![before.0, now.0, GIVEN_UP], |row| {
+                        row.get::<_, i64>(0).map(entry_id)
+                    })?
                     .collect()
             })
             .await
@@ -435,6 +438,17 @@ impl Ledger {
                      (SELECT 1 FROM instance AS i WHERE i.study = attempt.study)",
                     [],
                 )?;
+                connection.execute(
+                    "DELETE FROM rerun WHERE NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = rerun.study)
+                     AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.study = rerun.study)",
+                    [],
+                )?;
+                connection.execute(
+                    "DELETE FROM study WHERE last_received < ?1 AND NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = study.study)",
+                    [before.0],
+                )?;
                 Ok(())
             })
             .await
@@ -454,10 +468,31 @@ impl Ledger {
             .await
     }
 
-    /// The studies that were touched last, newest first.
-    pub async fn studies(&self, limit: u32) -> Result<Vec<StudySummary>, DatabaseError> {
+    /// A page of the studies that the filter lets through, the one that was first heard of last
+    /// first: an order that arrivals do not change, so pages neither repeat nor skip.
+    pub async fn studies(&self, filter: StudyFilter) -> Result<StudyPage, DatabaseError> {
         self.database
-            .query(move |connection| report::studies(connection, limit))
+            .query(move |connection| report::studies(connection, &filter))
+            .await
+    }
+
+    /// What every sender has sent in a span of time, and what has become of it.
+    pub async fn sources(&self, span: Span) -> Result<Vec<SourceReport>, DatabaseError> {
+        self.database
+            .query(move |connection| report::sources(connection, span))
+            .await
+    }
+
+    /// At most `limit` rows of the export after `after`, in order of arrival. Each call is a read of
+    /// its own, so that a slow reader of an export holds no snapshot of the database.
+    pub async fn export(
+        &self,
+        after: Option<EntryId>,
+        span: Span,
+        limit: u32,
+    ) -> Result<Vec<ExportRow>, DatabaseError> {
+        self.database
+            .query(move |connection| export::rows(connection, after, span, limit))
             .await
     }
 
@@ -506,8 +541,9 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
         .prepare_cached(
             "INSERT INTO instance (entry, study, series, sop_instance, sop_class, transfer_syntax,
                 modality, body_part, calling_ae, called_ae, peer, bytes, digest, received_at,
-                revision, current)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+                revision, current, durable_at, durable_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17,
+                ?18)",
         )?
         .execute(params![
             key(entry.id),
@@ -526,7 +562,18 @@ fn receive(connection: &Connection, entry: &Entry) -> rusqlite::Result<bool> {
             entry.received_at.0,
             repeated,
             repeated.is_none(),
+            entry.durable_at.map(|at| at.0),
+            // Found by a start: it was durable before, nobody knows when.
+            entry.durable_at.is_none().then(|| Timestamp::now().0),
         ])?;
+    connection
+        .prepare_cached(
+            "INSERT INTO study (study, first_received, last_received) VALUES (?1, ?2, ?2)
+             ON CONFLICT (study) DO UPDATE SET
+                first_received = min(first_received, excluded.first_received),
+                last_received = max(last_received, excluded.last_received)",
+        )?
+        .execute(params![entry.study.as_str(), entry.received_at.0])?;
     Ok(repeated.is_some())
 }
 
@@ -560,11 +607,18 @@ fn prior(connection: &Connection, study: &str) -> rusqlite::Result<Prior> {
         };
         messages.insert(row.get(0)?, message);
     }
+    let revision = revision.unwrap_or(0);
+    let rerun: Option<(u32, u32)> = connection
+        .prepare_cached("SELECT number, revision FROM rerun WHERE study = ?1")?
+        .query_row([study], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
     Ok(Prior {
-        revision: revision.unwrap_or(0),
+        revision,
         digest,
         messages,
         released,
+        rerun: rerun.map_or(0, |(number, _)| number),
+        rerun_due: rerun.is_some_and(|(_, asked_at)| asked_at == revision),
     })
 }
 

@@ -4,6 +4,9 @@
 //! "owed" only when the broker has confirmed it. Putting an id that is known changes nothing: ids are
 //! derived from what was computed, so a second run after a crash owes nothing new.
 //!
+//! An operator can give a message up: it is marked as discarded, with the reason, and never counts as
+//! confirmed.
+//!
 //! Order: of each study only the oldest unconfirmed message may be in flight, so a consumer never
 //! sees a revision before the one that it supersedes. Messages of shadows are a queue of their own:
 //! what is wrong with them holds nothing else up.
@@ -30,11 +33,20 @@ CREATE TABLE IF NOT EXISTS message (
     not_before INTEGER NOT NULL DEFAULT 0,
     last_error TEXT,
     confirmed_at INTEGER,
-    exchange TEXT NOT NULL DEFAULT 'findings'
+    exchange TEXT NOT NULL DEFAULT 'findings',
+    discarded_at INTEGER,
+    discard_reason TEXT
 );
 CREATE INDEX IF NOT EXISTS message_owed ON message (study, seq) WHERE confirmed_at IS NULL;
 CREATE INDEX IF NOT EXISTS message_study ON message (study, seq);
 ";
+
+const SUMMARY: &str = "SELECT id, revision, model, model_version, outcome, attempts, last_error,
+    created_at, confirmed_at, exchange, discarded_at, discard_reason FROM message";
+
+const SHOWN: &str = "SELECT id, revision, model, model_version, outcome, attempts, last_error,
+    created_at, confirmed_at, exchange, discarded_at, discard_reason, study, routing_key,
+    length(body) FROM message";
 
 /// Who a message is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -123,6 +135,26 @@ pub struct Summary {
     /// When the broker confirmed it, RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub confirmed: Option<String>,
+    /// When an operator gave it up, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discarded: Option<String>,
+    /// Why, in the operator's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub discard_reason: Option<String>,
+}
+
+/// A message in more detail; the body stays in the database.
+#[derive(Debug, Clone, Serialize)]
+pub struct Shown {
+    /// Its line.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// Study Instance UID.
+    pub study_instance_uid: String,
+    /// AMQP routing key.
+    pub routing_key: String,
+    /// Bytes of its body.
+    pub bytes: u32,
 }
 
 /// How much is owed.
@@ -165,7 +197,8 @@ impl Outbox {
                                 m.model_version, m.outcome, m.routing_key, m.body, m.created_at,
                                 m.exchange
                          FROM (SELECT min(seq) AS seq FROM message
-                               WHERE confirmed_at IS NULL GROUP BY study, exchange) AS first
+                               WHERE confirmed_at IS NULL AND discarded_at IS NULL
+                               GROUP BY study, exchange) AS first
                          JOIN message AS m ON m.seq = first.seq
                          WHERE m.not_before <= ?1 ORDER BY m.seq LIMIT ?2",
                     )?
@@ -216,7 +249,7 @@ impl Outbox {
                     "SELECT count(*) FILTER (WHERE exchange = 'findings'),
                             min(created_at) FILTER (WHERE exchange = 'findings'),
                             count(*) FILTER (WHERE exchange <> 'findings')
-                     FROM message WHERE confirmed_at IS NULL",
+                     FROM message WHERE confirmed_at IS NULL AND discarded_at IS NULL",
                     [],
                     |row| {
                         Ok(Owed {
@@ -236,7 +269,8 @@ impl Outbox {
             .query(|connection| {
                 connection
                     .query_row(
-                        "SELECT min(not_before) FROM message WHERE confirmed_at IS NULL",
+                        "SELECT min(not_before) FROM message
+                         WHERE confirmed_at IS NULL AND discarded_at IS NULL",
                         [],
                         |row| row.get::<_, Option<i64>>(0),
                     )
@@ -251,13 +285,64 @@ impl Outbox {
         self.database
             .query(move |connection| {
                 connection
-                    .prepare_cached(
-                        "SELECT id, revision, model, model_version, outcome, attempts, last_error,
-                                created_at, confirmed_at, exchange
-                         FROM message WHERE confirmed_at IS NULL ORDER BY seq LIMIT ?1",
-                    )?
+                    .prepare_cached(&format!(
+                        "{SUMMARY} WHERE confirmed_at IS NULL AND discarded_at IS NULL
+                         ORDER BY seq LIMIT ?1"
+                    ))?
                     .query_map([limit], summary)?
                     .collect()
+            })
+            .await
+    }
+
+    /// A message by its id.
+    pub async fn message(&self, id: String) -> Result<Option<Shown>, DatabaseError> {
+        self.database
+            .query(move |connection| {
+                connection
+                    .prepare_cached(&format!("{SHOWN} WHERE id = ?1"))?
+                    .query_row([id], |row| {
+                        Ok(Shown {
+                            summary: summary(row)?,
+                            study_instance_uid: row.get(12)?,
+                            routing_key: row.get(13)?,
+                            bytes: row.get(14)?,
+                        })
+                    })
+                    .optional()
+            })
+            .await
+    }
+
+    /// Makes messages that are owed due at once: this one, or all. Returns how many there were.
+    pub async fn retry(&self, id: Option<String>) -> Result<usize, DatabaseError> {
+        self.database
+            .write(move |connection| {
+                connection.execute(
+                    "UPDATE message SET not_before = 0
+                     WHERE confirmed_at IS NULL AND discarded_at IS NULL
+                       AND (?1 IS NULL OR id = ?1)",
+                    [id],
+                )
+            })
+            .await
+    }
+
+    /// Gives a message up, durably. False: it is not owed.
+    pub async fn discard(
+        &self,
+        id: String,
+        reason: String,
+        at: Timestamp,
+    ) -> Result<bool, DatabaseError> {
+        self.database
+            .write(move |connection| {
+                let changed = connection.execute(
+                    "UPDATE message SET discarded_at = ?2, discard_reason = ?3
+                     WHERE id = ?1 AND confirmed_at IS NULL AND discarded_at IS NULL",
+                    params![id, at.0, reason],
+                )?;
+                Ok(changed == 1)
             })
             .await
     }
@@ -267,11 +352,7 @@ impl Outbox {
         self.database
             .query(move |connection| {
                 connection
-                    .prepare_cached(
-                        "SELECT id, revision, model, model_version, outcome, attempts, last_error,
-                                created_at, confirmed_at, exchange
-                         FROM message WHERE study = ?1 ORDER BY seq",
-                    )?
+                    .prepare_cached(&format!("{SUMMARY} WHERE study = ?1 ORDER BY seq"))?
                     .query_map([study], summary)?
                     .collect()
             })
@@ -324,7 +405,7 @@ pub fn put(connection: &Connection, message: &Message) -> rusqlite::Result<()> {
 pub fn expire(connection: &Connection, before: Timestamp) -> rusqlite::Result<usize> {
     connection.execute(
         "DELETE FROM message
-         WHERE confirmed_at < ?1 OR (exchange <> 'findings' AND created_at < ?1)",
+         WHERE confirmed_at < ?1 OR discarded_at < ?1 OR (exchange <> 'findings' AND created_at < ?1)",
         [before.0],
     )
 }
@@ -366,6 +447,10 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<Summary> {
             .get::<_, Option<i64>>(8)?
             .map(|at| Timestamp(at).rfc3339()),
         exchange: Exchange::parse(&row.get::<_, String>(9)?),
+        discarded: row
+            .get::<_, Option<i64>>(10)?
+            .map(|at| Timestamp(at).rfc3339()),
+        discard_reason: row.get(11)?,
     })
 }
 
@@ -433,6 +518,39 @@ mod tests {
         assert_eq!(due_ids(&outbox, 100).await, ["a1", "b1"]);
         outbox.confirmed(vec![1], Timestamp(101)).await.unwrap();
         assert_eq!(due_ids(&outbox, 101).await, ["b1", "a2"]);
+    }
+
+    #[tokio::test]
+    async fn what_an_operator_gives_up_holds_nothing_up_and_is_not_confirmed() {
+        let (_dir, database, outbox) = open();
+        put_all(&database, &[("a1", "s1"), ("a2", "s1")]).await;
+        let discard =
+            |id: &str, reason: &str| outbox.discard(id.to_owned(), reason.to_owned(), Timestamp(7));
+        assert!(discard("a1", "nobody wants it").await.unwrap());
+        assert!(!discard("a1", "twice").await.unwrap());
+        assert_eq!(due_ids(&outbox, 0).await, ["a2"]);
+        assert_eq!(outbox.owed().await.unwrap().messages, 1);
+        let a1 = outbox.message("a1".to_owned()).await.unwrap().unwrap();
+        let told = a1.summary;
+        assert_eq!(told.discard_reason.as_deref(), Some("nobody wants it"));
+        assert!(told.discarded.is_some() && told.confirmed.is_none());
+        // The same work done again does not bring it back.
+        put_all(&database, &[("a1", "s1")]).await;
+        assert_eq!(due_ids(&outbox, 0).await, ["a2"]);
+    }
+
+    #[tokio::test]
+    async fn a_retry_makes_a_deferred_message_due() {
+        let (_dir, database, outbox) = open();
+        put_all(&database, &[("a1", "s1"), ("b1", "s2")]).await;
+        for seq in [1, 2] {
+            let nack = "nack".to_owned();
+            outbox.defer(seq, Timestamp(100), nack).await.unwrap();
+        }
+        assert_eq!(outbox.retry(Some("b1".to_owned())).await.unwrap(), 1);
+        assert_eq!(due_ids(&outbox, 0).await, ["b1"]);
+        assert_eq!(outbox.retry(None).await.unwrap(), 2);
+        assert_eq!(due_ids(&outbox, 0).await, ["a1", "b1"]);
     }
 
     #[tokio::test]

@@ -51,6 +51,8 @@ pub(super) struct Work {
     pub entries: Vec<Arc<Entry>>,
     pub facts: StudyFacts,
     pub revision: u32,
+    /// How often an operator has had the study done again.
+    pub rerun: u32,
     /// What was published, by model.
     pub published: BTreeMap<String, Published>,
 }
@@ -130,6 +132,7 @@ async fn examine(pipeline: &Arc<Pipeline>, work: Work) {
     // Nothing of theirs replaces anything.
     let prior = Prior {
         revision: work.revision - 1,
+        rerun: work.rerun,
         ..Prior::default()
     };
     for run in &examined.runs {

@@ -9,8 +9,10 @@ mod evidence;
 mod examine;
 mod losses;
 mod order;
+mod poison;
 mod report;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,13 +22,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::artefact::Store;
 use crate::clock::Timestamp;
-use crate::decoder::{self, Decoders};
+use crate::decoder::Decoders;
 use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
 use crate::inference::{Gate, Turn};
-use crate::ledger::{Ledger, Revision};
+use crate::ledger::{GIVEN_UP, Ledger, Revision};
 use crate::monitor::Monitor;
 use crate::priority::Priority;
 use crate::refusal::Refusal;
@@ -40,6 +42,7 @@ use order::{Due, Line};
 
 pub use beside::Beside;
 pub use evidence::{Pacs, Sources};
+pub use poison::Attempts;
 pub use report::MessageConfig;
 
 /// Looks at the spool at least this often: a lost wake-up costs no more.
@@ -67,6 +70,8 @@ pub struct Pipeline {
     pub sites: Sites,
     /// How studies are completed and retried.
     pub study: crate::study::Config,
+    /// Attempts at studies that have not ended.
+    pub attempts: Attempts,
     /// What messages may say.
     pub message: MessageConfig,
     /// Pictures and masks that go with findings.
@@ -139,7 +144,8 @@ struct Work {
     sorting: JoinSet<Vec<Due>>,
     line: Line,
     deferred: Vec<(Timestamp, Due)>,
-    tasks: JoinSet<(Due, Result<(), DatabaseError>)>,
+    tasks: JoinSet<Result<(), DatabaseError>>,
+    running: HashMap<tokio::task::Id, Due>,
     failures: u32,
 }
 
@@ -151,6 +157,7 @@ impl Pipeline {
         let mut arrivals: Vec<Arc<Entry>> = Vec::new();
         let mut work = Work::default();
         losses::account_for(&self).await;
+        poison::finish_what_was_begun(&self).await;
         while !stop.is_cancelled() {
             arrivals.extend(self.spool.take_arrivals());
             self.take_note(&mut assembler, &mut arrivals).await;
@@ -197,10 +204,10 @@ impl Pipeline {
                 Some(sorted) = work.sorting.join_next() => {
                     sorted.unwrap_or_default().into_iter().for_each(|due| work.line.admit(due));
                 }
-                Some(ended) = work.tasks.join_next() => self.ended(&mut work, ended),
+                Some(ended) = work.tasks.join_next_with_id() => self.ended(&mut work, ended),
             }
         }
-        while let Some(ended) = work.tasks.join_next().await {
+        while let Some(ended) = work.tasks.join_next_with_id().await {
             self.ended(&mut work, ended);
         }
         self.beside.finish().await;
@@ -227,35 +234,42 @@ impl Pipeline {
     fn start(self: &Arc<Self>, work: &mut Work) {
         while let Some(due) = work.line.next(self.study.concurrency) {
             let pipeline = Arc::clone(self);
-            work.tasks.spawn(async move {
-                let outcome = pipeline.process(&due.study, due.turn.clone()).await;
-                (due, outcome)
-            });
+            let (study, turn) = (due.study.clone(), due.turn.clone());
+            let task = work
+                .tasks
+                .spawn(async move { pipeline.process(&study, turn).await });
+            work.running.insert(task.id(), due);
         }
     }
 
     fn ended(
         &self,
         work: &mut Work,
-        ended: Result<(Due, Result<(), DatabaseError>), tokio::task::JoinError>,
+        ended: Result<(tokio::task::Id, Result<(), DatabaseError>), tokio::task::JoinError>,
     ) {
+        let id = ended
+            .as_ref()
+            .map_or_else(tokio::task::JoinError::id, |(id, _)| *id);
+        let Some(due) = work.running.remove(&id) else {
+            return;
+        };
+        work.line.ended(&due.study.uid);
+        let delay = ATTEMPTS.jittered(work.failures);
         match ended {
-            Ok((due, outcome)) => {
-                work.line.ended(&due.study.uid);
-                match outcome {
-                    Ok(()) => work.failures = 0,
-                    Err(err) => {
-                        let delay = ATTEMPTS.jittered(work.failures);
-                        work.failures = work.failures.saturating_add(1);
-                        tracing::warn!(error = %err, ?delay, "study deferred");
-                        work.deferred.push((Timestamp::now() + delay, due));
-                    }
-                }
+            Ok((_, Ok(()))) => {
+                work.failures = 0;
+                return;
             }
-            // `process` runs its parts in tasks that catch panics; one here is a broken assumption,
-            // and the study is found again at the next start.
-            Err(err) => tracing::error!(error = %err, "a study's task ended by itself"),
+            Ok((_, Err(err))) => tracing::warn!(error = %err, ?delay, "study deferred"),
+            // `process` runs its parts in tasks that catch panics; one here is a broken assumption.
+            // It has cost an attempt, and others go on.
+            Err(err) => {
+                self.attempts.ended(&due.study.uid);
+                tracing::error!(error = %err, ?delay, "a study's task ended by itself");
+            }
         }
+        work.failures = work.failures.saturating_add(1);
+        work.deferred.push((Timestamp::now() + delay, due));
     }
 
     /// Turns one stable study into messages owed to the broker.
@@ -277,7 +291,7 @@ impl Pipeline {
                 .map(|entry| (entry.arrival.sop_instance.as_str(), &entry.digest)),
         );
         let prior = self.ledger.prior(&study.uid).await?;
-        if prior.digest.as_ref() == Some(&digest) {
+        if prior.digest.as_ref() == Some(&digest) && !prior.rerun_due {
             // Nothing that a model could see has changed, and the messages would be the same.
             let losers = others.iter().map(|entry| entry.id).collect();
             return self.ledger.cover(prior.revision, losers).await;
@@ -294,12 +308,12 @@ impl Pipeline {
             beside.extend(choice.beside);
         }
         // Counted before the work: a study that kills the process is found out by its count.
-        let attempt = self.ledger.begin_attempt(&study.uid, &digest).await?;
+        let attempt = poison::begin_attempt(self, &study.uid, &digest).await?;
         let examined = if attempt > self.study.max_attempts {
             examine::Examined::given_up(
                 &entries,
                 Refusal::new(
-                    "study-failed-repeatedly",
+                    GIVEN_UP,
                     format!(
                         "{} attempts at this set of instances did not end",
                         attempt - 1
@@ -317,7 +331,7 @@ impl Pipeline {
             )
             .await
         };
-        self.keep_what_broke_a_decoder(&entries, &examined).await;
+        poison::keep_what_broke_a_decoder(self, &entries, &examined).await;
         let evidence = evidence::gather(self, &study.uid, &entries, study.counted).await;
         let snapshot = report::Snapshot {
             entries: &entries,
@@ -341,15 +355,14 @@ impl Pipeline {
             messages,
         };
         // From here the findings are the outbox's concern, and the instances are spent.
-        if let Err(err) = self.ledger.finish(revision).await {
-            // The disk's fault, not the study's.
-            let _ = self.ledger.withdraw_attempt(&study.uid, &digest).await;
-            return Err(err);
-        }
+        // An error is the disk's fault, not the study's: the same attempt goes on.
+        self.ledger.finish(revision).await?;
+        self.attempts.ended(&study.uid);
         self.outbox_wake.notify_one();
         self.count(study, prior.revision, &examined);
         if attempt > self.study.max_attempts {
-            self.set_aside(&entries).await;
+            let ids = entries.iter().map(|entry| entry.id).collect();
+            poison::set_aside(self, ids).await;
             return Ok(());
         }
         let work = beside::Work {
@@ -361,57 +374,12 @@ impl Pipeline {
             entries,
             facts,
             revision: prior.revision + 1,
+            rerun: prior.rerun,
             earlier: examine::Earlier::of(&examined.runs),
             published: beside::Published::of(&examined.runs),
         };
         self.beside.look(self, work);
         Ok(())
-    }
-
-    /// A file that ends a decoding process is a defect of a codec, an attack, or a limit that is too
-    /// tight. Somebody has to look at it, after the study is released too.
-    async fn keep_what_broke_a_decoder(
-        &self,
-        entries: &[Arc<Entry>],
-        examined: &examine::Examined,
-    ) {
-        for entry in entries {
-            let refusal = examined.instances.get(&entry.id).and_then(|t| t.refusal);
-            let Some(code) = refusal.filter(|code| code.starts_with(decoder::REFUSAL)) else {
-                continue;
-            };
-            let (spool, id) = (self.spool.clone(), entry.id);
-            let kept = tokio::task::spawn_blocking(move || {
-                spool.keep_for_inquiry(id, &format!("{code}: see the message of the study"))
-            });
-            match kept.await {
-                Ok(Ok(())) => self
-                    .metrics
-                    .quarantined_instances_total
-                    .with_label_values(&[code])
-                    .inc(),
-                Ok(Err(err)) => tracing::warn!(entry = %entry.id, error = %err, "not kept"),
-                Err(_) => {}
-            }
-        }
-    }
-
-    async fn set_aside(&self, entries: &[Arc<Entry>]) {
-        for entry in entries {
-            let (spool, id) = (self.spool.clone(), entry.id);
-            let moved = tokio::task::spawn_blocking(move || {
-                spool.quarantine(id, "study-failed-repeatedly: see the failed message")
-            });
-            match moved.await {
-                Ok(Ok(())) => self
-                    .metrics
-                    .quarantined_instances_total
-                    .with_label_values(&["study-failed-repeatedly"])
-                    .inc(),
-                Ok(Err(err)) => tracing::warn!(entry = %entry.id, error = %err, "not quarantined"),
-                Err(_) => {}
-            }
-        }
     }
 
     fn count(&self, study: &StableStudy, prior: u32, examined: &examine::Examined) {

@@ -208,6 +208,7 @@ pub(super) fn message(
         version,
         model_sha256: manifest.map_or("", |manifest| manifest.sha256.as_str()),
         instance_set: &facts.instance_set_digest,
+        rerun: prior.rerun,
     })
     .to_string();
     let mut facts = facts.clone();

@@ -324,7 +324,7 @@ fn of_study(connection: &Connection, study: &str) -> rusqlite::Result<Vec<Step>>
     let mut query = connection.prepare_cached(
         "SELECT p.sop_instance, p.calling_ae, p.state, p.discontinuation, p.created_at, p.updated_at
          FROM procedure_study AS s JOIN procedure_step AS p USING (sop_instance)
-         WHERE s.study = ?1 ORDER BY p.created_at",
+         WHERE s.study = ?1 ORDER BY p.created_at, p.sop_instance",
     )?;
     let mut rows = query.query([study])?;
     let mut steps = Vec::new();

@@ -307,4 +307,17 @@ fn damaged_bytes_are_unreadable_and_never_a_panic() {
         assert!(changed.is_err() || changed.unwrap().references.is_none());
     }
     assert_eq!(Change::read(&[], SYNTAX).unwrap_err(), Fault::Unreadable);
+    for at in 0..whole.len() {
+        for byte in [0, 1, 0x2E, 0x31, 0x55, 0x7F, 0x80, 0xFE, 0xFF] {
+            let mut bytes = whole.clone();
+            bytes[at] = byte;
+            for syntax in [SYNTAX, "1.2.840.10008.1.2"] {
+                let _ = Beginning::read(&bytes, syntax);
+                if let Ok(change) = Change::read(&bytes, syntax) {
+                    let listed = change.references.map_or(0, |list| list.len());
+                    assert!(listed <= 1, "byte {at} as {byte:02X} lists {listed}");
+                }
+            }
+        }
+    }
 }

@@ -94,9 +94,9 @@ fn admit(
     if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }
-    match shared.admission.associate(peer) {
-        Some(slot) => Ok((titles, slot)),
-        None => Err((Rejection::LocalLimit, Some(titles))),
+    match shared.admission.associate(peer, &titles.calling) {
+        Ok(slot) => Ok((titles, slot)),
+        Err(limit) => Err((Rejection::LocalLimit(limit), Some(titles))),
     }
 }
 

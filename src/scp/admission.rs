@@ -1,8 +1,11 @@
-//! Who may come in: limits on connections and associations, in all and per address.
+//! Who may come in: limits on connections and associations, in all, per address and per title.
 //!
 //! A connection costs a task and a socket, an association also buffers. Connections get a little
 //! more room than associations, so that a peer over the limit still hears "transient: local limit
 //! exceeded" and comes back, and a peer that never speaks cannot take an association's place.
+//!
+//! A calling AE title is what a peer claims: its limit keeps one sender behind a proxy or a router
+//! from taking the places of the others, and is no defence. The limit per address is.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -11,6 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::watch;
 
 use super::config::Config;
+use crate::dicom::AeTitle;
 
 /// Connections beyond the association limits that we keep open to tell their peers so.
 const WAITING_ROOM: usize = 128;
@@ -28,6 +32,19 @@ struct Counts {
 struct State {
     total: Counts,
     peers: HashMap<IpAddr, Counts>,
+    /// Associations by calling AE title.
+    titles: HashMap<AeTitle, usize>,
+}
+
+/// Which limit an association would go beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Limit {
+    /// Of the gateway.
+    Total,
+    /// Of the peer's address.
+    Address,
+    /// Of the calling AE title.
+    Title,
 }
 
 /// Counts what is open and says whether one more fits.
@@ -35,15 +52,16 @@ struct State {
 pub(super) struct Admission {
     limits: Counts,
     limits_per_peer: Counts,
+    limit_per_title: usize,
     state: Mutex<State>,
     associations: watch::Sender<usize>,
 }
 
 /// What a [`Slot`] stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 enum Occupancy {
     Connection,
-    Association,
+    Association(AeTitle),
 }
 
 /// One place taken, given back on drop.
@@ -66,6 +84,7 @@ impl Admission {
                 connections: per_peer.saturating_add(WAITING_ROOM_PER_PEER),
                 associations: per_peer,
             },
+            limit_per_title: config.max_associations_per_ae,
             state: Mutex::new(State::default()),
             associations: watch::Sender::new(0),
         })
@@ -73,12 +92,19 @@ impl Admission {
 
     /// Takes a connection's place; `None` when there is no room even to say no.
     pub(super) fn connect(self: &Arc<Self>, peer: IpAddr) -> Option<Slot> {
-        self.occupy(peer, Occupancy::Connection)
+        self.occupy(peer, Occupancy::Connection).ok()
     }
 
-    /// Takes an association's place; `None` when the limit is reached.
-    pub(super) fn associate(self: &Arc<Self>, peer: IpAddr) -> Option<Slot> {
-        self.occupy(peer, Occupancy::Association)
+    /// Takes an association's place.
+    ///
+    /// # Errors
+    /// The [`Limit`] that is reached.
+    pub(super) fn associate(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        calling: &AeTitle,
+    ) -> Result<Slot, Limit> {
+        self.occupy(peer, Occupancy::Association(calling.clone()))
     }
 
     /// Waits until no association is open.
@@ -91,34 +117,39 @@ impl Admission {
             .await;
     }
 
-    fn occupy(self: &Arc<Self>, peer: IpAddr, occupancy: Occupancy) -> Option<Slot> {
+    fn occupy(self: &Arc<Self>, peer: IpAddr, occupancy: Occupancy) -> Result<Slot, Limit> {
         let peer = peer.to_canonical();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let of_peer = state.peers.get(&peer).copied().unwrap_or_default();
-        let fits = match occupancy {
-            Occupancy::Connection => {
-                state.total.connections < self.limits.connections
-                    && of_peer.connections < self.limits_per_peer.connections
-            }
-            Occupancy::Association => {
-                state.total.associations < self.limits.associations
-                    && of_peer.associations < self.limits_per_peer.associations
-            }
+        let room = |limits: Counts, taken: Counts| match &occupancy {
+            Occupancy::Connection => taken.connections < limits.connections,
+            Occupancy::Association(_) => taken.associations < limits.associations,
         };
-        if !fits {
-            return None;
+        if !room(self.limits, state.total) {
+            return Err(Limit::Total);
         }
-        state.total.add(occupancy);
-        state.peers.entry(peer).or_default().add(occupancy);
+        if !room(self.limits_per_peer, of_peer) {
+            return Err(Limit::Address);
+        }
+        if let Occupancy::Association(title) = &occupancy {
+            let of_title = state.titles.entry(title.clone()).or_default();
+            // Not remembered for nothing: at a limit the count is at least one.
+            if *of_title >= self.limit_per_title {
+                return Err(Limit::Title);
+            }
+            *of_title += 1;
+        }
+        state.total.add(&occupancy);
+        state.peers.entry(peer).or_default().add(&occupancy);
         self.associations.send_replace(state.total.associations);
-        Some(Slot {
+        Ok(Slot {
             admission: Arc::clone(self),
             peer,
             occupancy,
         })
     }
 
-    fn vacate(&self, peer: IpAddr, occupancy: Occupancy) {
+    fn vacate(&self, peer: IpAddr, occupancy: &Occupancy) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.total.remove(occupancy);
         if let Some(counts) = state.peers.get_mut(&peer) {
@@ -127,31 +158,39 @@ impl Admission {
                 state.peers.remove(&peer);
             }
         }
+        if let Occupancy::Association(title) = occupancy
+            && let Some(of_title) = state.titles.get_mut(title)
+        {
+            *of_title = of_title.saturating_sub(1);
+            if *of_title == 0 {
+                state.titles.remove(title);
+            }
+        }
         self.associations.send_replace(state.total.associations);
     }
 }
 
 impl Counts {
-    fn add(&mut self, occupancy: Occupancy) {
+    fn add(&mut self, occupancy: &Occupancy) {
         *self.of(occupancy) += 1;
     }
 
-    fn remove(&mut self, occupancy: Occupancy) {
+    fn remove(&mut self, occupancy: &Occupancy) {
         let count = self.of(occupancy);
         *count = count.saturating_sub(1);
     }
 
-    fn of(&mut self, occupancy: Occupancy) -> &mut usize {
+    fn of(&mut self, occupancy: &Occupancy) -> &mut usize {
         match occupancy {
             Occupancy::Connection => &mut self.connections,
-            Occupancy::Association => &mut self.associations,
+            Occupancy::Association(_) => &mut self.associations,
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.admission.vacate(self.peer, self.occupancy);
+        self.admission.vacate(self.peer, &self.occupancy);
     }
 }
 
@@ -164,8 +203,13 @@ mod tests {
         Admission::new(&Config {
             max_associations: total,
             max_associations_per_peer: per_peer,
+            max_associations_per_ae: 2,
             ..Config::default()
         })
+    }
+
+    fn title(text: &str) -> AeTitle {
+        AeTitle::parse(text).unwrap()
     }
 
     fn address(last: u8) -> IpAddr {
@@ -175,16 +219,35 @@ mod tests {
     #[test]
     fn one_address_cannot_take_all_places() {
         let admission = admission(3, 2);
-        let _first = admission.associate(address(1)).unwrap();
-        let second = admission.associate(address(1)).unwrap();
-        assert!(admission.associate(address(1)).is_none());
-        let _third = admission.associate(address(2)).unwrap();
-        assert!(
-            admission.associate(address(3)).is_none(),
+        let associate = |last, calling| admission.associate(address(last), &title(calling));
+        let _first = associate(1, "A").unwrap();
+        let second = associate(1, "B").unwrap();
+        assert_eq!(associate(1, "C").unwrap_err(), Limit::Address);
+        let _third = associate(2, "C").unwrap();
+        assert_eq!(
+            associate(3, "D").unwrap_err(),
+            Limit::Total,
             "the total limit holds too"
         );
         drop(second);
-        assert!(admission.associate(address(1)).is_some());
+        assert!(associate(1, "B").is_ok());
+    }
+
+    #[test]
+    fn one_title_cannot_take_all_places_of_an_address() {
+        let admission = admission(9, 9);
+        let associate = |last, calling| admission.associate(address(last), &title(calling));
+        let first = associate(1, "CT1").unwrap();
+        let second = associate(2, "CT1").unwrap();
+        assert_eq!(associate(1, "CT1").unwrap_err(), Limit::Title);
+        assert!(associate(1, "MR1").is_ok(), "another title has its own");
+        drop(first);
+        let third = associate(1, "CT1").unwrap();
+        drop((second, third));
+        assert!(
+            admission.state.lock().unwrap().titles.is_empty(),
+            "nothing is remembered of a title that left"
+        );
     }
 
     #[test]
@@ -194,7 +257,7 @@ mod tests {
             .map(|_| admission.connect(address(1)).unwrap())
             .collect();
         assert!(admission.connect(address(1)).is_none());
-        assert!(admission.associate(address(1)).is_some());
+        assert!(admission.associate(address(1), &title("A")).is_ok());
         drop(connections);
         assert!(
             admission.state.lock().unwrap().peers.is_empty(),
@@ -205,19 +268,16 @@ mod tests {
     #[test]
     fn an_address_is_the_same_in_both_notations() {
         let admission = admission(2, 1);
-        let _slot = admission.associate("10.0.0.1".parse().unwrap()).unwrap();
-        assert!(
-            admission
-                .associate("::ffff:10.0.0.1".parse().unwrap())
-                .is_none()
-        );
+        let associate = |address: &str| admission.associate(address.parse().unwrap(), &title("A"));
+        let _slot = associate("10.0.0.1").unwrap();
+        assert_eq!(associate("::ffff:10.0.0.1").unwrap_err(), Limit::Address);
     }
 
     #[tokio::test]
     async fn idle_waits_for_the_last_association() {
         let admission = admission(2, 2);
         admission.idle().await;
-        let slot = admission.associate(address(1)).unwrap();
+        let slot = admission.associate(address(1), &title("A")).unwrap();
         let waiting = tokio::spawn({
             let admission = Arc::clone(&admission);
             async move { admission.idle().await }

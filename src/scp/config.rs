@@ -31,6 +31,8 @@ pub struct Config {
     pub max_associations: usize,
     /// Associations at the same time from one address.
     pub max_associations_per_peer: usize,
+    /// Associations at the same time with one calling AE title.
+    pub max_associations_per_ae: usize,
     /// Maximum PDU length we offer, in bytes. 131072 is the most that DCMTK senders use.
     pub max_pdu_length: u32,
     /// Time from the TCP connection to a complete association request, and from our last word to
@@ -80,6 +82,7 @@ impl Default for Config {
             accept_any_called_ae_title: true,
             max_associations: 64,
             max_associations_per_peer: 32,
+            max_associations_per_ae: 32,
             max_pdu_length: 131_072,
             artim_timeout: HumanDuration::from_secs(30),
             idle_timeout: HumanDuration::from_secs(120),
@@ -121,6 +124,7 @@ impl Config {
         for (key, value) in [
             ("max_associations", self.max_associations),
             ("max_associations_per_peer", self.max_associations_per_peer),
+            ("max_associations_per_ae", self.max_associations_per_ae),
         ] {
             if value == 0 {
                 return error(key, "must be at least 1".into());

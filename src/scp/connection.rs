@@ -122,7 +122,9 @@ impl Connection {
         if let Some(kind) = interruption.violation() {
             let errors = &shared.metrics.pdu_errors_total;
             errors.with_label_values(&[kind]).inc();
-            warn!(%calling, %peer, reason = %interruption, "association broke the protocol");
+            if let Some(unsaid) = shared.chatter.violations.may_speak() {
+                warn!(%calling, %peer, reason = %interruption, unsaid, "association broke the protocol");
+            }
         }
         let Tally {
             stored,
@@ -147,7 +149,9 @@ impl Connection {
         let rejected = &shared.metrics.associations_rejected_total;
         rejected.with_label_values(&[reason]).inc();
         let calling = titles.map(|titles| titles.calling.as_str());
-        info!(calling, peer = %self.peer, reason, "association rejected");
+        if let Some(unsaid) = shared.chatter.rejections.may_speak() {
+            info!(calling, peer = %self.peer, reason, unsaid, "association rejected");
+        }
     }
 
     /// A probe that connects and leaves, or a silent connection, is the business of load balancers
@@ -158,7 +162,9 @@ impl Connection {
         if let Some(kind) = interruption.violation() {
             let errors = &shared.metrics.pdu_errors_total;
             errors.with_label_values(&[kind]).inc();
-            info!(%peer, reason = %interruption, "connection does not speak DICOM");
+            if let Some(unsaid) = shared.chatter.strangers.may_speak() {
+                info!(%peer, reason = %interruption, unsaid, "connection does not speak DICOM");
+            }
             return;
         }
         let silent = matches!(interruption, Interruption::TimedOut(_));

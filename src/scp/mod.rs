@@ -12,6 +12,7 @@
 mod acceptor;
 mod admission;
 mod association;
+mod chatter;
 mod commitment;
 pub mod config;
 mod connection;
@@ -47,6 +48,7 @@ pub use self::config::{Config, ConfigError, PrivateSopClasses, UserIdentity};
 pub use self::deliveries::Deliveries;
 
 use self::admission::Admission;
+use self::chatter::Chatter;
 use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
 use crate::commitment::desk::Desk;
@@ -97,6 +99,8 @@ struct Shared {
     services: Services,
     admission: Arc<Admission>,
     draining: CancellationToken,
+    /// For log lines that any peer can cause as often as it likes.
+    chatter: Chatter,
 }
 
 /// Serves connections, wherever they come from.
@@ -127,6 +131,7 @@ impl Server {
                 services,
                 admission,
                 draining,
+                chatter: Chatter::default(),
             }),
         }
     }
@@ -227,7 +232,9 @@ impl Listener {
                         }
                     }
                     Err(error) => {
-                        warn!(%error, "failed to accept a connection");
+                        if let Some(unsaid) = shared.chatter.accepting.may_speak() {
+                            warn!(%error, unsaid, "failed to accept a connection");
+                        }
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },

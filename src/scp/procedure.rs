@@ -3,6 +3,7 @@
 use std::fmt::Display;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use uuid::Uuid;
 
@@ -16,6 +17,9 @@ use crate::procedure::{Beginning, Change, Changed, Created, Fault, Outcome, Stat
 
 /// Error ID (0000,0903) of an N-SET that comes too late (PS3.4 Table F.7.2-2).
 const MAY_NO_LONGER_BE_UPDATED: u16 = 0xA710;
+
+/// Data sets read at the same time, by all associations: the longest takes some 40 MB in pieces.
+static READERS: Semaphore = Semaphore::const_new(4);
 
 /// Why a request is refused, in the words the peer gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,6 +223,8 @@ async fn read<T: Send + 'static>(
             NO_DATA_SET
         });
     };
+    // Each turn is short, and the semaphore is never closed.
+    let _turn = READERS.acquire().await.map_err(|_| INTERNAL)?;
     let work = move || read(&data_set, transfer_syntax).map(|said| (said, data_set));
     match tokio::task::spawn_blocking(work).await {
         Ok(said) => said.map_err(Refusal::of),

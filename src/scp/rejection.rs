@@ -9,6 +9,8 @@ use dicom_ul::pdu::{
     AssociationRJSource,
 };
 
+use super::admission::Limit;
+
 /// Why an association is rejected (PS3.8 Table 9-21). The transient ones ask the peer to come back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Rejection {
@@ -16,8 +18,8 @@ pub(super) enum Rejection {
     ApplicationContext,
     CalledAeTitle,
     CallingAeTitle,
-    /// Too many associations, in all or from this address.
-    LocalLimit,
+    /// Too many associations.
+    LocalLimit(Limit),
     /// Draining, or the spool takes no more.
     Congestion,
 }
@@ -30,7 +32,9 @@ impl Rejection {
             Self::ApplicationContext => "application-context",
             Self::CalledAeTitle => "called-ae-title",
             Self::CallingAeTitle => "calling-ae-title",
-            Self::LocalLimit => "local-limit",
+            Self::LocalLimit(Limit::Total) => "local-limit",
+            Self::LocalLimit(Limit::Address) => "local-limit-address",
+            Self::LocalLimit(Limit::Title) => "local-limit-ae-title",
             Self::Congestion => "congestion",
         }
     }
@@ -57,7 +61,7 @@ impl Rejection {
                 AssociationRJResult::Permanent,
                 AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized),
             ),
-            Self::LocalLimit => (
+            Self::LocalLimit(_) => (
                 AssociationRJResult::Transient,
                 AssociationRJSource::ServiceProviderPresentation(Presentation::LocalLimitExceeded),
             ),
@@ -82,7 +86,7 @@ mod tests {
             (Rejection::ApplicationContext, [1, 1, 2]),
             (Rejection::CalledAeTitle, [1, 1, 7]),
             (Rejection::CallingAeTitle, [1, 1, 3]),
-            (Rejection::LocalLimit, [2, 3, 2]),
+            (Rejection::LocalLimit(Limit::Title), [2, 3, 2]),
             (Rejection::Congestion, [2, 3, 1]),
         ] {
             let mut pdu = Vec::new();

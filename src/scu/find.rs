@@ -21,6 +21,9 @@ use crate::dicom::{AeTitle, STUDY_ROOT_FIND, Status, StudyInstanceUid};
 /// was filed under; a PACS that ignores the key would send all it has.
 const MAX_MATCHES: usize = 16;
 
+/// How long a peer may take to confirm the release.
+const FAREWELL: Duration = Duration::from_secs(1);
+
 /// What a PACS says of a study.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
@@ -50,8 +53,8 @@ pub async fn find_instances(
     })
 }
 
-/// Asks a PACS for the number of instances of a study. `patience` is for all of it: connection,
-/// association and answer; single waits end after a minute.
+/// Asks a PACS for the number of instances of a study. `patience` is for connection,
+/// association and answer together; single waits end after a minute, the release after a second.
 ///
 /// # Errors
 /// [`ScuError`]: the PACS cannot be reached, refuses, fails, or contradicts itself.
@@ -62,25 +65,31 @@ pub async fn find_study(
     patience: Duration,
 ) -> Result<Found, ScuError> {
     // Dropped in the middle of it, the connection closes, which ends the association (PS3.8 AA-4).
-    timeout(patience, ask(target, calling, study))
+    let (connection, answer) = timeout(patience, ask(target, calling, study))
         .await
-        .map_err(|_| ScuError::TimedOut("query"))?
+        .map_err(|_| ScuError::TimedOut("query"))??;
+    // The answer is in: how long the peer takes to let go changes nothing.
+    let farewell = async {
+        match &answer {
+            Ok(_) | Err(ScuError::Find(_)) => connection.release().await,
+            Err(_) => connection.abort().await,
+        }
+    };
+    let _ = timeout(FAREWELL, farewell).await;
+    answer
 }
 
+/// The answer, and the association to be ended.
 async fn ask(
     target: &Target,
     calling: &AeTitle,
     study: &StudyInstanceUid,
-) -> Result<Found, ScuError> {
+) -> Result<(Connection, Result<Found, ScuError>), ScuError> {
     let syntaxes = vec![EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN];
     let contexts = vec![(STUDY_ROOT_FIND, syntaxes)];
     let mut connection = Connection::establish(target, calling, contexts).await?;
-    let asked = question(&mut connection, study).await;
-    match &asked {
-        Ok(_) | Err(ScuError::Find(_)) => connection.release().await,
-        Err(_) => connection.abort().await,
-    }
-    asked
+    let answer = question(&mut connection, study).await;
+    Ok((connection, answer))
 }
 
 async fn question(

@@ -1,7 +1,8 @@
 //! Watermarks: when the spool stops accepting, and when it starts again.
 //!
 //! Bytes have a high and a low mark, so that a full spool does not answer each modality in turn with
-//! one acceptance; free space and free inodes of the file system have a floor each.
+//! one acceptance; free space and free inodes of the file system have a floor each, and an eighth
+//! above it is where they are enough again.
 
 use std::io;
 use std::path::Path;
@@ -58,24 +59,31 @@ pub fn free_space(dir: &Path) -> io::Result<FreeSpace> {
     })
 }
 
-/// Why no instance is accepted now, if so. `was_full` is the previous answer about bytes.
+/// Why no instance is accepted now, if so. `before` is the previous answer.
 pub fn shedding(
     limits: &Limits,
     used_bytes: u64,
     free: FreeSpace,
-    was_full: bool,
+    before: Option<&'static str>,
 ) -> Option<&'static str> {
-    let mark = if was_full {
+    const SPOOL_FULL: &str = "spool-full";
+    const DISK_FULL: &str = "disk-full";
+    const INODES_EXHAUSTED: &str = "inodes-exhausted";
+    let mark = if before == Some(SPOOL_FULL) {
         limits.resume_bytes
     } else {
         limits.max_bytes
     };
+    let floor = |reason, floor: u64| {
+        let more = if before == Some(reason) { floor / 8 } else { 0 };
+        floor.saturating_add(more)
+    };
     if used_bytes >= mark.0 {
-        Some("spool-full")
-    } else if free.bytes < limits.min_free_bytes.0 {
-        Some("disk-full")
-    } else if free.inodes < limits.min_free_inodes {
-        Some("inodes-exhausted")
+        Some(SPOOL_FULL)
+    } else if free.bytes < floor(DISK_FULL, limits.min_free_bytes.0) {
+        Some(DISK_FULL)
+    } else if free.inodes < floor(INODES_EXHAUSTED, limits.min_free_inodes) {
+        Some(INODES_EXHAUSTED)
     } else {
         None
     }
@@ -100,19 +108,24 @@ mod tests {
             bytes: 1000,
             inodes: 1000,
         };
-        let check = |used, was_full| shedding(&limits(), used, free, was_full);
-        assert_eq!(check(99, false), None);
-        assert_eq!(check(100, false), Some("spool-full"));
-        assert_eq!(check(90, true), Some("spool-full"));
-        assert_eq!(check(79, true), None);
+        let check = |used, before| shedding(&limits(), used, free, before);
+        assert_eq!(check(99, None), None);
+        assert_eq!(check(99, Some("disk-full")), None);
+        assert_eq!(check(100, None), Some("spool-full"));
+        assert_eq!(check(90, Some("spool-full")), Some("spool-full"));
+        assert_eq!(check(79, Some("spool-full")), None);
     }
 
     #[test]
     fn the_file_system_keeps_its_floor() {
-        let check = |bytes, inodes| shedding(&limits(), 0, FreeSpace { bytes, inodes }, false);
-        assert_eq!(check(49, 1000), Some("disk-full"));
-        assert_eq!(check(50, 9), Some("inodes-exhausted"));
-        assert_eq!(check(50, 10), None);
+        let after =
+            |before, bytes, inodes| shedding(&limits(), 0, FreeSpace { bytes, inodes }, before);
+        assert_eq!(after(None, 49, 1000), Some("disk-full"));
+        assert_eq!(after(None, 50, 9), Some("inodes-exhausted"));
+        assert_eq!(after(None, 50, 10), None);
+        assert_eq!(after(Some("disk-full"), 55, 10), Some("disk-full"));
+        assert_eq!(after(Some("disk-full"), 56, 10), None);
+        assert_eq!(after(Some("inodes-exhausted"), 50, 11), None);
     }
 
     #[test]

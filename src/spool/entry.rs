@@ -86,6 +86,8 @@ pub struct Entry {
     pub body_part: String,
     /// When the data set had arrived.
     pub received_at: Timestamp,
+    /// When it was durable; unknown for an entry that a start has found, for the seal is written before.
+    pub durable_at: Option<Timestamp>,
     /// Bytes of the data set, without the file meta.
     pub data_set_bytes: u64,
     /// SHA-256 of the data set as it was sent.
@@ -336,6 +338,7 @@ fn unseal(
         modality,
         body_part,
         received_at,
+        durable_at: None,
         data_set_bytes,
         digest,
     })
@@ -384,6 +387,7 @@ pub(super) mod tests {
             modality: "CT".to_owned(),
             body_part: "CHEST".to_owned(),
             received_at: Timestamp(1_700_000_000_000_000),
+            durable_at: None,
             data_set_bytes: 77,
             digest: [9; 32],
         }

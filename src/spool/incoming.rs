@@ -87,7 +87,7 @@ impl Incoming {
         let data_set_at = self.header.bytes.len() as u64;
         let identity = dataset::identify(&mut self.file, data_set_at, transfer_syntax)
             .map_err(|err| SpoolError::Malformed(err.to_string()))?;
-        let entry = self.entry(identity)?;
+        let mut entry = self.entry(identity)?;
         let rivals = self
             .spool
             .index()
@@ -104,6 +104,7 @@ impl Incoming {
         self.file.sync_data()?;
         self.spool.inner.data_handle.sync_all()?;
         self.kept = true;
+        entry.durable_at = Some(Timestamp::now());
         self.admit(entry)
     }
 
@@ -173,6 +174,7 @@ impl Incoming {
             modality: code_string(identity.modality),
             body_part: code_string(identity.body_part),
             received_at: Timestamp::now(),
+            durable_at: None,
             data_set_bytes: self.data_set_bytes,
             digest: self.hasher.clone().finalize().into(),
         })

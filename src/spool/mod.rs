@@ -4,7 +4,7 @@
 //! ```text
 //! <dir>/lock                 one process owns the directory (flock)
 //! <dir>/data/<id>.dcm        an ordinary Part 10 file per accepted instance; see `entry`
-//! <dir>/quarantine/<id>.dcm  set aside, with <id>.reason beside it
+//! <dir>/quarantine/<id>.dcm  set aside, with <id>.reason beside it; see `quarantine`
 //! <dir>/watermark            ids below this one need no check at start
 //! ```
 //!
@@ -21,6 +21,7 @@
 mod capacity;
 mod entry;
 mod incoming;
+mod quarantine;
 mod recovery;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -40,6 +41,7 @@ use crate::units::HumanDuration;
 pub use capacity::{FreeSpace, Limits};
 pub use entry::{Arrival, Entry, EntryId};
 pub use incoming::Incoming;
+pub use quarantine::{CORRUPT, Kept, Quarantined, RetryError};
 pub use recovery::Recovered;
 
 /// What to do with an instance whose SOP Instance UID is known and whose bytes are not the same.
@@ -176,6 +178,7 @@ struct Inner {
     /// Kept open so that a commit syncs the directory without opening it again.
     data_handle: File,
     index: Mutex<Index>,
+    turnover: Arc<tokio::sync::Mutex<()>>,
     _lock: DirLock,
 }
 
@@ -189,6 +192,7 @@ struct Index {
     in_flight: BTreeSet<EntryId>,
     next_id: u64,
     bytes: u64,
+    kept: Kept,
     free: Option<FreeSpace>,
     shedding: Option<&'static str>,
     watermark: u64,
@@ -210,12 +214,15 @@ impl Spool {
         fs::create_dir_all(&quarantine_dir).map_err(fail)?;
         let lock = DirLock::acquire(&config.dir)?;
         sync_dir(&config.dir).map_err(fail)?;
+        let set_aside = quarantine::put_in_order(&data_dir, &quarantine_dir).map_err(fail)?;
         let recovered = recovery::scan(&data_dir, &quarantine_dir, read_watermark(&config.dir))
             .map_err(fail)?;
+        let kept = quarantine::count(&quarantine_dir).map_err(fail)?;
         let spool = Self {
             inner: Arc::new(Inner {
                 data_handle: File::open(&data_dir).map_err(fail)?,
                 index: Mutex::default(),
+                turnover: Arc::default(),
                 data_dir,
                 quarantine_dir,
                 config,
@@ -224,7 +231,9 @@ impl Spool {
         };
         {
             let mut index = spool.index();
-            index.next_id = recovered.highest.map_or(0, |id| id.0 + 1);
+            let highest = recovered.highest.max(set_aside);
+            index.next_id = highest.map_or(0, |id| id.0 + 1);
+            index.kept = kept;
             for entry in &recovered.entries {
                 index.insert(Arc::clone(entry));
             }
@@ -246,9 +255,8 @@ impl Spool {
             index.free = free;
         }
         if let Some(free) = index.free {
-            let was_full = index.shedding == Some("spool-full");
-            index.shedding =
-                capacity::shedding(&self.inner.config.limits, index.bytes, free, was_full);
+            let limits = &self.inner.config.limits;
+            index.shedding = capacity::shedding(limits, index.bytes, free, index.shedding);
         }
     }
 
@@ -316,39 +324,6 @@ impl Spool {
         }
         self.refresh();
         Ok(())
-    }
-
-    /// Moves an entry out of the way and writes the reason beside it. Blocking.
-    pub fn quarantine(&self, id: EntryId, reason: &str) -> io::Result<()> {
-        set_aside(&self.path(id), &self.inner.quarantine_dir, reason)?;
-        self.index().remove(id);
-        Ok(())
-    }
-
-    /// Keeps an entry for people to look at, with the reason beside it, and the entry itself where it
-    /// is: a second name of the same file, which stays when the entry is released. Blocking.
-    pub fn keep_for_inquiry(&self, id: EntryId, reason: &str) -> io::Result<()> {
-        let target = self.inner.quarantine_dir.join(id.file_name());
-        match fs::hard_link(self.path(id), &target) {
-            Err(err) if err.kind() != io::ErrorKind::AlreadyExists => return Err(err),
-            _ => {}
-        }
-        fs::write(target.with_extension("reason"), format!("{reason}\n"))?;
-        sync_dir(&self.inner.quarantine_dir)
-    }
-
-    /// File names in quarantine with their reasons. Blocking.
-    pub fn quarantined(&self) -> io::Result<Vec<(String, String)>> {
-        let mut found = Vec::new();
-        for item in fs::read_dir(&self.inner.quarantine_dir)? {
-            let path = item?.path();
-            if path.extension().is_some_and(|ext| ext == "reason") {
-                let name = path.file_stem().unwrap_or_default().to_string_lossy();
-                found.push((name.into_owned(), fs::read_to_string(&path)?));
-            }
-        }
-        found.sort();
-        Ok(found)
     }
 
     /// Records which ids are settled, so that the next start need not check them. Blocking.
@@ -495,16 +470,6 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
         Err(err) if err.kind() != io::ErrorKind::NotFound => Err(err),
         _ => Ok(()),
     }
-}
-
-/// Moves `path` into `quarantine` and writes `<name>.reason`.
-fn set_aside(path: &Path, quarantine: &Path, reason: &str) -> io::Result<()> {
-    let name = path.file_name().unwrap_or_default();
-    let target = quarantine.join(name);
-    fs::write(target.with_extension("reason"), format!("{reason}\n"))?;
-    fs::rename(path, &target)?;
-    sync_dir(quarantine)?;
-    path.parent().map_or(Ok(()), sync_dir)
 }
 
 #[cfg(test)]

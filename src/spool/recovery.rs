@@ -8,10 +8,10 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use super::entry::{Entry, EntryId, Opened, open};
-use super::set_aside;
+use super::quarantine::{CORRUPT, set_aside};
 
 /// Preamble, file meta and envelope always fit: UIDs and AE titles have fixed maxima.
-const HEAD_BYTES: u64 = 2048;
+pub(super) const HEAD_BYTES: u64 = 2048;
 
 /// The result of the scan.
 #[derive(Debug, Default)]
@@ -70,7 +70,7 @@ impl Recovered {
         name: String,
         reason: String,
     ) -> io::Result<()> {
-        set_aside(path, quarantine, &format!("corrupt-entry: {reason}"))?;
+        set_aside(path, quarantine, &format!("{CORRUPT}: {reason}"))?;
         self.corrupt.push((name, reason));
         Ok(())
     }
@@ -116,7 +116,7 @@ fn torn(unsettled: bool, what: &str) -> Verdict {
     Verdict::Corrupt(format!("{what} ({when})"))
 }
 
-fn digest(path: &Path, data_set_at: u64) -> io::Result<[u8; 32]> {
+pub(super) fn digest(path: &Path, data_set_at: u64) -> io::Result<[u8; 32]> {
     let mut file = File::open(path)?;
     io::copy(&mut (&mut file).take(data_set_at), &mut io::sink())?;
     let mut hasher = Sha256::new();

@@ -121,7 +121,7 @@ fn a_seal_without_its_data_is_quarantined_not_believed() {
     assert_eq!(recovered.entries.len(), 1);
     assert_eq!(recovered.corrupt.len(), 1);
     let quarantined = spool.quarantined().unwrap();
-    assert!(quarantined[0].1.contains("digest"), "{quarantined:?}");
+    assert!(quarantined[0].reason.contains("digest"), "{quarantined:?}");
 }
 
 #[test]
@@ -247,4 +247,137 @@ fn ids_never_repeat_within_a_directory() {
     let (spool, _) = open(dir.path());
     store(&spool, "2.25.999", &[1, 2]).unwrap();
     assert!(spool.entries().last().unwrap().id > last);
+}
+
+/// Where the entry has names, in `data` and in quarantine, and whether its retry is marked.
+fn names(dir: &Path, id: EntryId) -> (bool, bool, bool) {
+    let set_aside = dir.join("quarantine").join(id.file_name());
+    (
+        dir.join("data").join(id.file_name()).exists(),
+        set_aside.exists(),
+        set_aside.with_extension("retry").exists(),
+    )
+}
+
+fn set_aside_one(dir: &Path) -> (Spool, EntryId) {
+    let (spool, _) = open(dir);
+    store(&spool, "2.25.1", &[1, 2]).unwrap();
+    let id = spool.take_arrivals()[0].id;
+    spool.quarantine(id, "some-code: for a reason").unwrap();
+    assert_eq!(names(dir, id), (false, true, false));
+    assert_eq!(spool.kept().instances, 1);
+    (spool, id)
+}
+
+#[test]
+fn what_was_set_aside_can_come_back_as_an_arrival() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, id) = set_aside_one(dir.path());
+    let listed = spool.quarantined().unwrap();
+    assert_eq!(
+        (listed[0].code.as_str(), listed[0].in_spool),
+        ("some-code", false)
+    );
+    assert_eq!(listed[0].entry.as_ref().unwrap().study, study());
+    let entries = spool.begin_retry(&[id]).unwrap();
+    assert!(spool.take_arrivals().is_empty(), "not before the ledger");
+    spool.end_retry(entries);
+    assert_eq!(names(dir.path(), id), (true, false, false));
+    assert_eq!(spool.take_arrivals()[0].id, id);
+    assert_eq!(spool.kept(), Kept::default());
+    assert!(spool.quarantined().unwrap().is_empty());
+}
+
+#[test]
+fn a_retry_that_is_taken_back_leaves_everything_as_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, id) = set_aside_one(dir.path());
+    let entries = spool.begin_retry(&[id]).unwrap();
+    spool.undo_retry(&entries);
+    assert_eq!(names(dir.path(), id), (false, true, false));
+    drop(spool);
+    let (spool, recovered) = open(dir.path());
+    assert!(recovered.entries.is_empty());
+    assert_eq!(spool.kept().instances, 1);
+}
+
+#[test]
+fn a_crash_at_any_step_of_a_retry_loses_and_doubles_nothing() {
+    // Each step leaves something on disk; the crash comes after it.
+    type Step = fn(&Path, &Path);
+    let mark: Step = |_, aside| fs::write(aside.with_extension("retry"), "").unwrap();
+    let link: Step = |data, aside| fs::hard_link(aside, data).unwrap();
+    let leave: Step = |_, aside| fs::remove_file(aside).unwrap();
+    let forget: Step = |_, aside| fs::remove_file(aside.with_extension("reason")).unwrap();
+    let steps = [mark, link, leave, forget];
+    for done in 1..=steps.len() {
+        let dir = tempfile::tempdir().unwrap();
+        let (spool, id) = set_aside_one(dir.path());
+        drop(spool);
+        let data = dir.path().join("data").join(id.file_name());
+        let aside = dir.path().join("quarantine").join(id.file_name());
+        for step in &steps[..done] {
+            step(&data, &aside);
+        }
+        let (spool, recovered) = open(dir.path());
+        assert_eq!(recovered.entries.len(), 1, "after step {done}");
+        assert!(recovered.corrupt.is_empty());
+        spool.end_retry(spool.interrupted_retries().unwrap());
+        assert_eq!(names(dir.path(), id), (true, false, false));
+        assert!(!aside.with_extension("reason").exists());
+        assert_eq!(spool.study(&study()).current.len(), 1);
+        assert_eq!(spool.kept(), Kept::default());
+    }
+}
+
+#[test]
+fn damage_and_rivals_do_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, id) = set_aside_one(dir.path());
+    // The sender sent it again.
+    store(&spool, "2.25.1", &[1, 2]).unwrap();
+    assert!(matches!(
+        spool.begin_retry(&[id]),
+        Err(RetryError::Rival(..))
+    ));
+    let again = spool.entries()[0].id;
+    spool.release(&[again]).unwrap();
+    let aside = dir.path().join("quarantine").join(id.file_name());
+    let mut content = fs::read(&aside).unwrap();
+    *content.last_mut().unwrap() ^= 1;
+    fs::write(&aside, content).unwrap();
+    assert!(matches!(
+        spool.begin_retry(&[id]),
+        Err(RetryError::Corrupt(..))
+    ));
+    assert_eq!(names(dir.path(), id), (false, true, false));
+    assert!(matches!(
+        spool.begin_retry(&[EntryId(7)]),
+        Err(RetryError::Unknown)
+    ));
+    assert!(spool.discard(id).unwrap());
+    assert!(!spool.discard(id).unwrap());
+    assert_eq!(names(dir.path(), id), (false, false, false));
+    assert_eq!(spool.kept(), Kept::default());
+}
+
+#[test]
+fn one_that_was_kept_for_inquiry_is_set_aside_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.1", &[1, 2]).unwrap();
+    let id = spool.take_arrivals()[0].id;
+    spool.keep_for_inquiry(id, "decoder-crash: look").unwrap();
+    spool.keep_for_inquiry(id, "decoder-crash: again").unwrap();
+    assert_eq!(names(dir.path(), id), (true, true, false));
+    assert!(spool.quarantined_entry(id).unwrap().in_spool);
+    assert_eq!(spool.kept().instances, 1);
+    spool.quarantine(id, "study-failed-repeatedly: x").unwrap();
+    assert_eq!(names(dir.path(), id), (false, true, false));
+    assert_eq!(spool.kept().instances, 1);
+    // Its id is not given again, whatever the clock says.
+    drop(spool);
+    let (spool, _) = open(dir.path());
+    assert_eq!(spool.kept().instances, 1);
+    assert!(spool.index().next_id > id.0);
 }

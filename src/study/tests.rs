@@ -30,6 +30,7 @@ fn entry(number: u64, received_at: Timestamp) -> Entry {
         modality: "CT".to_owned(),
         body_part: String::new(),
         received_at,
+        durable_at: None,
         data_set_bytes: 1,
         digest: [0; 32],
     }

@@ -69,6 +69,10 @@ pub struct Metrics {
     pub spool_shedding: IntGauge,
     /// Age of the oldest instance in the spool.
     pub spool_oldest_age_seconds: IntGauge,
+    /// Instances in quarantine.
+    pub quarantine_instances: IntGauge,
+    /// Bytes of the files in quarantine.
+    pub quarantine_bytes: IntGauge,
     /// Instances set aside, by reason.
     pub quarantined_instances_total: IntCounterVec,
     /// Studies being received.
@@ -139,6 +143,8 @@ pub struct Metrics {
     pub publish_latency_seconds: Histogram,
     /// 1 while the broker can be reached.
     pub broker_connected: IntGauge,
+    /// 1 while the broker takes nothing because it is short of memory or disk.
+    pub broker_blocked: IntGauge,
     /// Seconds from the last instance to the message, by model.
     pub time_to_finding_seconds: HistogramVec,
     /// Version of the gateway.
@@ -267,6 +273,10 @@ impl Metrics {
                 "spool_oldest_age_seconds",
                 "Age of the oldest instance in the spool",
             )?,
+            quarantine_instances: make
+                .gauge("quarantine_instances", "Instances in quarantine")?,
+            quarantine_bytes: make
+                .gauge("quarantine_bytes", "Bytes of the files in quarantine")?,
             quarantined_instances_total: make.counters(
                 "quarantined_instances_total",
                 "Instances set aside, by reason",
@@ -422,6 +432,10 @@ impl Metrics {
             )?,
             broker_connected: make
                 .gauge("broker_connected", "1 while the broker can be reached")?,
+            broker_blocked: make.gauge(
+                "broker_blocked",
+                "1 while the broker takes nothing because it is short of memory or disk",
+            )?,
             time_to_finding_seconds: make.histograms(
                 "time_to_finding_seconds",
                 "Seconds from the last instance of a study to its message, by model",

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_for};
 
 /// The process ids of the gateway's decoding processes, at least one.
-fn decoders(gateway: &Gateway) -> Vec<u32> {
+pub fn decoders(gateway: &Gateway) -> Vec<u32> {
     wait_for("decoding process", SOON, || {
         let tasks = fs::read_dir(format!("/proc/{}/task", gateway.pid())).ok()?;
         let children: String = tasks
@@ -27,7 +27,7 @@ fn decoders(gateway: &Gateway) -> Vec<u32> {
     })
 }
 
-fn signal(pid: u32, name: &str) {
+pub fn signal(pid: u32, name: &str) {
     let sent = Command::new("kill")
         .args([name, &pid.to_string()])
         .status()

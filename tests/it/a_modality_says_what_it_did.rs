@@ -166,10 +166,36 @@ fn requests_that_no_library_sends_are_answered() {
         let expected = ["0118", "0117", "0212", "0110", "0213"];
         assert_eq!(statuses(&gateway, &operations), expected, "{kind}");
     }
+    let get = json!([{"raw": "get", "class": mpps, "instance": "1.2", "bytes": null}]);
+    assert_eq!(statuses(&gateway, &get), ["0211"]);
     // None of them has cost more than its response.
     assert_eq!(statuses(&gateway, &json!([whole])), ["0000"]);
-    wait_until("three releases", SOON, || {
-        gateway.metric("associations_total", &[("result", "released")]) == 3.0
+    wait_until("four releases", SOON, || {
+        gateway.metric("associations_total", &[("result", "released")]) == 4.0
+    });
+}
+
+#[test]
+fn a_step_that_ended_goes_with_the_ledgers_retention() {
+    if !peers::python_available() {
+        return;
+    }
+    let mut gateway = Gateway::start(&Options::new().set("ledger.retention", "1ms"));
+    let study = known_study(&gateway);
+    let (ended, goes_on) = (new_uid(), new_uid());
+    let operations = json!([
+        {"create": ended, "status": BEGUN, "studies": [study.uid]},
+        {"create": goes_on, "status": BEGUN, "studies": [study.uid]},
+        {"set": ended, "status": "COMPLETED", "series": [["1.2"]]},
+    ]);
+    assert_eq!(statuses(&gateway, &operations), ["0000"; 3]);
+    assert_eq!(steps(&gateway, &study).len(), 2);
+    // Old rows go at the start, and every ten minutes.
+    gateway.kill();
+    gateway.restart();
+    wait_until("one step that goes on", SOON, || {
+        let left = steps(&gateway, &study);
+        left.len() == 1 && left[0]["sop_instance_uid"] == goes_on.as_str()
     });
 }
 

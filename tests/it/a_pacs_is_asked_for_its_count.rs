@@ -36,7 +36,17 @@ fn a_pacs_that_counts_is_believed() {
     if !peers::python_available() {
         return;
     }
-    let pacs = Pacs::pynetdicom("counts");
+    counts(&Pacs::pynetdicom("counts"));
+}
+
+#[test]
+fn orthanc_counts() {
+    if let Some(pacs) = Pacs::orthanc() {
+        counts(&pacs);
+    }
+}
+
+fn counts(pacs: &Pacs) {
     let (one, other) = (Study::ct(), Study::chest());
     pacs.fill(&images(&one, 3));
     pacs.fill(&images(&other, 2));
@@ -95,6 +105,9 @@ fn nobody_waits_for_a_pacs_that_is_silent_or_gone() {
     if peers::python_available() {
         let pacs = Pacs::pynetdicom("silent");
         says(&pacs.target(), "1.2.3", "did not react in time");
+        // Its answer counts, however long it holds the association.
+        let pacs = Pacs::pynetdicom("lingers");
+        says(&pacs.target(), "1.2.3", "does not know the study");
     }
     assert!(started.elapsed() < Duration::from_secs(40));
 }

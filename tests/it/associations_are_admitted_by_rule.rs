@@ -1,6 +1,8 @@
 //! Who is not on the list is rejected for good; who comes when all places are taken is asked to come
 //! back (PS3.8 Table 9-21).
 
+use std::net::Ipv4Addr;
+
 use crate::support::{Answer, Gateway, Options, RawPeer, SOON, Study, wait_until};
 
 #[test]
@@ -61,5 +63,56 @@ fn one_association_too_many() {
     wait_until("free place", SOON, || {
         let (_, answer) = RawPeer::request(gateway.dicom_port, "CT2", &[&image]).unwrap();
         answer == Answer::Accepted
+    });
+}
+
+#[test]
+fn one_association_too_many_of_one_title() {
+    let gateway = Gateway::start(&Options::new().set("dicom.max_associations_per_ae", 1));
+    let first = RawPeer::associate(gateway.dicom_port, "CT1", &[]);
+    let ask = |calling: &str| {
+        RawPeer::request(gateway.dicom_port, calling, &[])
+            .unwrap()
+            .1
+    };
+    assert_eq!(ask("CT1"), Answer::Rejected(2, 3, 2), "transient");
+    assert_eq!(ask("CT2"), Answer::Accepted, "the others have their own");
+    let reason = [("reason", "local-limit-ae-title")];
+    wait_until("the rejection in the metrics", SOON, || {
+        gateway.metric("associations_rejected_total", &reason) == 1.0
+    });
+    first.release();
+    wait_until("free place", SOON, || ask("CT1") == Answer::Accepted);
+}
+
+#[test]
+fn a_flood_from_one_address_keeps_nobody_else_out() {
+    let gateway = Gateway::start(&Options::new());
+    let port = gateway.dicom_port;
+    let flooder = Ipv4Addr::new(127, 0, 0, 2);
+    let silent: Vec<RawPeer> = (0..200)
+        .map(|_| RawPeer::connect_from(flooder, port).unwrap())
+        .collect();
+    // What is beyond the limits of one address is closed at once.
+    let over_limit = [("kind", "over-limit")];
+    wait_until("connections that are dropped", SOON, || {
+        gateway.metric("connections_dropped_total", &over_limit) == 152.0
+    });
+    let mut other = RawPeer::associate(port, "CT1", &[]);
+    assert_eq!(other.echo().unwrap(), 0);
+    // The flooder's own connections that are left get as many associations as the limit says.
+    let (silent, answers): (Vec<RawPeer>, Vec<Answer>) = silent
+        .into_iter()
+        .filter_map(|peer| peer.ask("FLOOD", &[]).ok())
+        .unzip();
+    let count = |wanted: Answer| answers.iter().filter(|answer| **answer == wanted).count();
+    assert_eq!(count(Answer::Accepted), 32, "{answers:?}");
+    assert_eq!(count(Answer::Rejected(2, 3, 2)), 16, "{answers:?}");
+    assert_eq!(other.echo().unwrap(), 0);
+    drop(silent);
+    wait_until("free places of the flooder", SOON, || {
+        let peer = RawPeer::connect_from(flooder, port);
+        peer.and_then(|peer| peer.ask("FLOOD", &[]))
+            .is_ok_and(|(_, answer)| answer == Answer::Accepted)
     });
 }

@@ -8,7 +8,7 @@ FILE is a JSON list of operations, done in order on one association:
     {"set": UID, "status": TEXT or null, "series": SERIES, "reason": CODE}
     {"store": FILE}: a C-STORE, of a CT image in explicit VR little endian
     {"create": null, ..., "until": STATUS}: again and again until it is answered so, for half a minute at most
-    {"raw": "create" or "set", "class": UID, "instance": TEXT, "bytes": N or null}: a data set of N zeros, or none
+    {"raw": "create", "set" or "get", "class": UID, "instance": TEXT, "bytes": N or null}: a data set of N zeros, or none
 
 SERIES is a list of lists of SOP Instance UIDs, or null for no sequence at all; an item {"root": UID, "count": N} stands
 for UID.1 to UID.N. Prints a JSON list with the command set of each response: status, error_id, comment, instance.
@@ -22,7 +22,7 @@ from io import BytesIO
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
-from pynetdicom.dimse_primitives import N_CREATE, N_SET
+from pynetdicom.dimse_primitives import N_CREATE, N_GET, N_SET
 from pynetdicom.sop_class import ModalityPerformedProcedureStep
 
 SR = "1.2.840.10008.5.1.4.1.1.88.67"
@@ -85,7 +85,7 @@ def data_set_of(operation):
 def send_raw(association, operation):
     """A request as no library would send it."""
     creates = operation["raw"] == "create"
-    request = N_CREATE() if creates else N_SET()
+    request = {"create": N_CREATE, "set": N_SET, "get": N_GET}[operation["raw"]]()
     role = "Affected" if creates else "Requested"
     request.MessageID = 77
     setattr(request, role + "SOPClassUID", operation["class"])

@@ -4,7 +4,7 @@
 
 counts: Number of Study Related Instances with each match. omits: without it, as it is an optional key. disagrees: two
 matches with two counts. floods: ignores the key and sends one match after the other. fails: C001. silent: never answers.
-Prints its port.
+lingers: counts, and never confirms a release. Prints its port.
 """
 
 import sys
@@ -12,6 +12,7 @@ import threading
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom.pdu import A_RELEASE_RQ
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 HABIT = sys.argv[1]
@@ -53,11 +54,16 @@ def find(event):
             yield 0xFF00, match(study, len(instances) + 1)
 
 
+def linger(event):
+    if HABIT == "lingers" and isinstance(event.pdu, A_RELEASE_RQ):
+        threading.Event().wait()
+
+
 def main():
     entity = AE(ae_title="TESTPACS")
     entity.supported_contexts = AllStoragePresentationContexts
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
-    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find), (evt.EVT_PDU_RECV, linger)]
     server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     print(server.server_address[1], flush=True)
     threading.Event().wait()

@@ -8,6 +8,7 @@ pub mod files;
 pub mod gateway;
 pub mod golden;
 pub mod models;
+pub mod operator;
 pub mod options;
 pub mod pacs;
 pub mod pdus;

@@ -1,4 +1,5 @@
-//! PACS to be asked: DCMTK's `dcmqrscp`, and one of pynetdicom whose habits a scenario chooses.
+//! PACS to be asked: DCMTK's `dcmqrscp`, Orthanc, and one of pynetdicom whose habits a scenario
+//! chooses.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -22,10 +23,7 @@ impl Pacs {
     /// DCMTK's.
     pub fn dcmtk() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        // It cannot take a free port by itself.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let folder = dir.path().join("images");
         std::fs::create_dir(&folder).unwrap();
         let config = dir.path().join("dcmqrscp.cfg");
@@ -38,10 +36,41 @@ impl Pacs {
         std::fs::write(&config, text).unwrap();
         let mut command = Command::new("dcmqrscp");
         command.arg("--config").arg(&config);
+        Self::listening(command, dir, port)
+    }
+
+    /// Orthanc; `None` when it is not installed.
+    pub fn orthanc() -> Option<Self> {
+        let Some(program) = peers::find("Orthanc") else {
+            eprintln!("SKIPPED: Orthanc is not installed");
+            return None;
+        };
+        let dir = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let folder = dir.path().join("images");
+        let config = dir.path().join("orthanc.json");
+        let settings = serde_json::json!({
+            "StorageDirectory": folder,
+            "IndexDirectory": folder,
+            "HttpServerEnabled": false,
+            "DicomPort": port,
+            "DicomAet": AE_TITLE,
+            "DicomAlwaysAllowFind": true,
+            "DicomAlwaysAllowStore": true,
+            "Plugins": [],
+        });
+        std::fs::write(&config, settings.to_string()).unwrap();
+        let mut command = Command::new(program);
+        command.arg(&config);
+        Some(Self::listening(command, dir, port))
+    }
+
+    /// Starts it and waits for its port.
+    fn listening(mut command: Command, dir: tempfile::TempDir, port: u16) -> Self {
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.stdin(Stdio::null()).spawn().unwrap();
         reaper::adopt(child.id());
-        wait_until("dcmqrscp", SOON, || {
+        wait_until("PACS", SOON, || {
             TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
         Self { child, dir, port }
@@ -83,6 +112,12 @@ impl Pacs {
         let send = send.args(["send", "--to", &self.target()]).arg(&files);
         peers::succeeded(&peers::run(send));
     }
+}
+
+/// For those who cannot take one by themselves.
+fn free_port() -> u16 {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
 }
 
 impl Drop for Pacs {

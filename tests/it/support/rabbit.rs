@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::peers::{find, skip};
+use super::peers::{find, run, skip, succeeded};
 use super::{reaper, wait_until};
 
 /// A node boots in a few seconds when it has a core for itself.
@@ -166,6 +166,19 @@ impl Node {
         self.end(Signal::KILL);
     }
 
+    /// Runs `rabbitmqctl` on it.
+    pub fn control(&self, arguments: &[&str]) {
+        let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
+        let program = if script.is_file() {
+            script.to_owned()
+        } else {
+            find("rabbitmqctl").unwrap()
+        };
+        let mut command = Command::new(program);
+        self.environment(&mut command);
+        succeeded(&run(command.args(arguments)));
+    }
+
     fn end(&mut self, signal: Signal) {
         if let Some(mut child) = self.child.take() {
             kill_process(Pid::from_child(&child), signal).unwrap();
@@ -177,8 +190,20 @@ impl Node {
     }
 
     fn command(&self) -> Command {
-        let path = |name: &str| self.home.join(name);
         let mut command = Command::new(&self.program);
+        self.environment(&mut command);
+        command
+            // Makes the script exec the node, so that the child we signal is the node.
+            .env("RUNNING_UNDER_SYSTEMD", "1")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// What makes a program of RabbitMQ's speak of this node.
+    fn environment(&self, command: &mut Command) {
+        let path = |name: &str| self.home.join(name);
         command
             .env("HOME", &self.home)
             .env("ERL_EPMD_PORT", epmd_port().to_string())
@@ -194,13 +219,7 @@ impl Node {
             .env("RABBITMQ_CONFIG_FILE", path("rabbitmq"))
             .env("RABBITMQ_ADVANCED_CONFIG_FILE", path("advanced"))
             // An idle scheduler that spins takes a core from the gateway.
-            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none")
-            // Makes the script exec the node, so that the child we signal is the node.
-            .env("RUNNING_UNDER_SYSTEMD", "1")
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        command
+            .env("RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS", "+sbwt none");
     }
 }
 

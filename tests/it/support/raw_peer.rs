@@ -1,8 +1,10 @@
 //! A DICOM peer made of bytes: it stops, lies and goes away where no library would.
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 use super::datasets::{EXPLICIT, Instance};
 use super::pdus::{item, pdu, pdv};
@@ -33,7 +35,15 @@ pub struct RawPeer {
 impl RawPeer {
     /// Connects, and says nothing yet.
     pub fn connect(port: u16) -> io::Result<Self> {
-        let stream = TcpStream::connect(("127.0.0.1", port))?;
+        Self::connect_from(Ipv4Addr::LOCALHOST, port)
+    }
+
+    /// The same from another address of this machine (127.0.0.0/8).
+    pub fn connect_from(address: Ipv4Addr, port: u16) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((address, 0)).into())?;
+        socket.connect(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)).into())?;
+        let stream = TcpStream::from(socket);
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.set_nodelay(true)?;
         Ok(Self {
@@ -63,7 +73,7 @@ impl RawPeer {
             }
         }
         self.contexts = contexts;
-        let request = self.association_request(calling);
+        let request = association_request(calling, &self.contexts);
         self.write(&request)?;
         let answer = match self.read_pdu() {
             Ok((0x02, _)) => Answer::Accepted,
@@ -104,9 +114,14 @@ impl RawPeer {
 
     /// One C-ECHO; gives its status.
     pub fn echo(&mut self) -> io::Result<u16> {
-        let command = self.command(0x0030, VERIFICATION, None);
-        self.write_pdv(1, 0x03, &command)?;
+        self.ask_for_echo()?;
         self.status()
+    }
+
+    /// A C-ECHO without waiting for its response.
+    pub fn ask_for_echo(&mut self) -> io::Result<()> {
+        let command = self.command(0x0030, VERIFICATION, None);
+        self.write_pdv(1, 0x03, &command)
     }
 
     /// The command of a C-STORE, without its data set.
@@ -180,9 +195,26 @@ impl RawPeer {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
 
+    /// Goes away with a reset (RST), as a port scanner does.
+    pub fn reset(self) {
+        let socket = Socket::from(self.stream);
+        socket.set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Waits until the gateway closes the connection, whatever it says before.
+    pub fn wait_for_close(&mut self) {
+        let mut heard = [0; 4096];
+        while self.stream.read(&mut heard).is_ok_and(|count| count > 0) {}
+    }
+
     /// The type of the next PDU; an error when the connection is closed instead.
     pub fn next_pdu(&mut self) -> io::Result<u8> {
         Ok(self.read_pdu()?.0)
+    }
+
+    /// An association request as bytes, with a context for C-ECHO.
+    pub fn request_bytes(calling: &str) -> Vec<u8> {
+        association_request(calling, &[(VERIFICATION.to_owned(), EXPLICIT.to_owned())])
     }
 
     /// Any bytes.
@@ -198,7 +230,7 @@ impl RawPeer {
 
     /// A command set in implicit VR little endian (PS3.7 §6.3.1).
     fn command(&mut self, field: u16, sop_class: &str, sop_instance: Option<&str>) -> Vec<u8> {
-        self.message_id += 1;
+        self.message_id = self.message_id.wrapping_add(1);
         let mut body = Vec::new();
         let mut element = |number: u16, value: &[u8]| {
             body.extend([0, 0]);
@@ -223,23 +255,6 @@ impl RawPeer {
         command
     }
 
-    fn association_request(&self, calling: &str) -> Vec<u8> {
-        let mut body = vec![0, 1, 0, 0];
-        body.extend(format!("{:<16}{calling:<16}", "PACSGATEWAY").into_bytes());
-        body.resize(68, 0);
-        body.extend(item(0x10, APPLICATION_CONTEXT.as_bytes()));
-        for (index, (abstract_syntax, transfer_syntax)) in self.contexts.iter().enumerate() {
-            let mut context = vec![u8::try_from(2 * index + 1).unwrap(), 0, 0, 0];
-            context.extend(item(0x30, abstract_syntax.as_bytes()));
-            context.extend(item(0x40, transfer_syntax.as_bytes()));
-            body.extend(item(0x20, &context));
-        }
-        let mut user = item(0x51, &65_536_u32.to_be_bytes());
-        user.extend(item(0x52, b"2.25.1"));
-        body.extend(item(0x50, &user));
-        pdu(0x01, &body)
-    }
-
     fn write_pdv(&mut self, context: u8, flags: u8, bytes: &[u8]) -> io::Result<()> {
         self.write(&pdu(0x04, &pdv(context, flags, bytes)))
     }
@@ -254,6 +269,23 @@ impl RawPeer {
         self.stream.read_exact(&mut body)?;
         Ok((head[0], body))
     }
+}
+
+fn association_request(calling: &str, contexts: &[(String, String)]) -> Vec<u8> {
+    let mut body = vec![0, 1, 0, 0];
+    body.extend(format!("{:<16}{calling:<16}", "PACSGATEWAY").into_bytes());
+    body.resize(68, 0);
+    body.extend(item(0x10, APPLICATION_CONTEXT.as_bytes()));
+    for (index, (abstract_syntax, transfer_syntax)) in contexts.iter().enumerate() {
+        let mut context = vec![u8::try_from(2 * index + 1).unwrap(), 0, 0, 0];
+        context.extend(item(0x30, abstract_syntax.as_bytes()));
+        context.extend(item(0x40, transfer_syntax.as_bytes()));
+        body.extend(item(0x20, &context));
+    }
+    let mut user = item(0x51, &65_536_u32.to_be_bytes());
+    user.extend(item(0x52, b"2.25.1"));
+    body.extend(item(0x50, &user));
+    pdu(0x01, &body)
 }
 
 fn padded(uid: &str) -> Vec<u8> {

@@ -98,6 +98,15 @@ impl Bus {
 
     /// Declares the queue and binds it to everything.
     pub fn declare_queue(&self, arguments: &[(&str, AMQPValue)]) {
+        self.bind_queue("#", arguments);
+    }
+
+    /// Declares the queue and binds it to what this pattern matches.
+    pub fn declare_queue_for(&self, pattern: &str) {
+        self.bind_queue(pattern, &[]);
+    }
+
+    fn bind_queue(&self, pattern: &str, arguments: &[(&str, AMQPValue)]) {
         let mut table = FieldTable::default();
         for (key, value) in arguments {
             table.insert((*key).into(), value.clone());
@@ -109,7 +118,7 @@ impl Bus {
             let options = QueueBindOptions::default();
             let arguments = FieldTable::default();
             channel
-                .queue_bind(self.queue(), exchange, "#".into(), options, arguments)
+                .queue_bind(self.queue(), exchange, pattern.into(), options, arguments)
                 .await
         })
         .unwrap();

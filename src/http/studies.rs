@@ -1,0 +1,107 @@
+//! `/api/v1/studies` and `/api/v1/sources`: where everything is.
+
+use axum::Json;
+use axum::extract::{Path, Query, State as FromState};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Api, Failure, MAX_ROWS, answer, missing};
+use crate::clock::Timestamp;
+use crate::ledger::{Span, State, StudyFilter};
+use crate::units::HumanDuration;
+
+/// `since` and `until` of a query: RFC 3339, or how long ago, as `2h30m`.
+#[derive(Deserialize)]
+pub(super) struct SpanQuery {
+    since: Option<String>,
+    until: Option<String>,
+}
+
+impl SpanQuery {
+    pub(super) fn span(&self) -> Result<Span, Response> {
+        span(self.since.as_deref(), self.until.as_deref())
+    }
+}
+
+fn span(since: Option<&str>, until: Option<&str>) -> Result<Span, Response> {
+    let all = Span::default();
+    Ok(Span {
+        since: since.map_or(Ok(all.since), moment)?,
+        until: until.map_or(Ok(all.until), moment)?,
+    })
+}
+
+fn moment(text: &str) -> Result<Timestamp, Response> {
+    if let Ok(ago) = text.parse::<HumanDuration>() {
+        return Ok(Timestamp::now() - ago.get());
+    }
+    text.parse().map_err(|_| {
+        let reason = "since and until are RFC 3339 (2026-01-31T08:00:00Z) or a duration (2h30m)";
+        answer(StatusCode::BAD_REQUEST, reason)
+    })
+}
+
+/// The query of `/api/v1/studies`.
+#[derive(Deserialize)]
+pub(super) struct StudiesQuery {
+    calling_ae: Option<String>,
+    modality: Option<String>,
+    state: Option<State>,
+    since: Option<String>,
+    until: Option<String>,
+    cursor: Option<i64>,
+    limit: Option<u32>,
+}
+
+/// `GET /api/v1/studies`.
+pub(super) async fn list(
+    FromState(api): FromState<Api>,
+    Query(query): Query<StudiesQuery>,
+) -> Result<Response, Failure> {
+    let span = match span(query.since.as_deref(), query.until.as_deref()) {
+        Ok(span) => span,
+        Err(refusal) => return Ok(refusal),
+    };
+    let filter = StudyFilter {
+        calling_ae: query.calling_ae,
+        modality: query.modality,
+        state: query.state,
+        span,
+        cursor: query.cursor,
+        limit: query.limit.unwrap_or(100).clamp(1, MAX_ROWS),
+    };
+    Ok(Json(api.ledger.studies(filter).await?).into_response())
+}
+
+/// `GET /api/v1/studies/{uid}`.
+pub(super) async fn show(
+    FromState(api): FromState<Api>,
+    Path(uid): Path<String>,
+) -> Result<Response, Failure> {
+    let Some(report) = api.ledger.study(uid.clone()).await? else {
+        return Ok(missing("the ledger knows no such study"));
+    };
+    let messages = api.outbox.of_study(uid.clone()).await?;
+    let procedure_steps = api.procedures.of_study(uid).await?;
+    let mut body = serde_json::to_value(report).unwrap_or_default();
+    if let Some(fields) = body.as_object_mut() {
+        fields.insert("messages".to_owned(), json!(messages));
+        fields.insert("procedure_steps".to_owned(), json!(procedure_steps));
+    }
+    Ok(Json(body).into_response())
+}
+
+/// `GET /api/v1/sources`.
+pub(super) async fn sources(
+    FromState(api): FromState<Api>,
+    Query(query): Query<SpanQuery>,
+) -> Result<Response, Failure> {
+    let span = match query.span() {
+        Ok(span) => span,
+        Err(refusal) => return Ok(refusal),
+    };
+    let sources = api.ledger.sources(span).await?;
+    Ok(Json(json!({ "sources": sources })).into_response())
+}
