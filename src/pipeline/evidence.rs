@@ -24,7 +24,7 @@ use crate::model::selection::Instance;
 use crate::procedure::{State, Step};
 use crate::scu::{Target, find_instances};
 use crate::spool::{Entry, Spool};
-use crate::study::evidence::{Evidence, Kind};
+use crate::study::evidence::{Evidence, Kind, Verdict};
 use crate::study::expected::{self, Protocol, Series};
 use crate::study::{Answer, Count, Counted, Question};
 use crate::{commitment, procedure};
@@ -109,6 +109,15 @@ pub(super) async fn answer(pipeline: Arc<Pipeline>, question: Question) -> Answe
         question,
         counted,
     }
+}
+
+/// A study that does not become complete by silence: somebody may ask why.
+pub(super) fn report_wait(answer: &Answer) {
+    let missing = answer.evidence.iter();
+    let missing = missing.filter(|piece| piece.verdict == Verdict::Incomplete);
+    let missing: Vec<String> = missing.map(Evidence::in_words).collect();
+    let (study, missing) = (&answer.question.study, missing.join(", "));
+    tracing::info!(%study, missing, "a study is waited for");
 }
 
 /// Everything that is known of a study with these entries, the strongest first.
@@ -250,4 +259,79 @@ async fn series(spool: &Spool, protocols: &[Protocol], entries: &[Arc<Entry>]) -
         expected::judge(&protocols, &series.collect::<Vec<_>>())
     });
     judged.await.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(state: State, instances: &[&str]) -> Step {
+        Step {
+            sop_instance_uid: "1.2".to_owned(),
+            calling_ae: format!("{state:?}").to_uppercase(),
+            state,
+            discontinuation_reason: None,
+            created_at: Timestamp(1),
+            updated_at: Timestamp(2),
+            instances: owned(instances),
+        }
+    }
+
+    fn owned(uids: &[&str]) -> Vec<String> {
+        uids.iter().map(|uid| (*uid).to_owned()).collect()
+    }
+
+    /// Of a study of which 1 and 2 are here, while 9 belongs to another one.
+    fn judged(steps: &[Step]) -> Option<Evidence> {
+        let elsewhere = HashSet::from(["9".to_owned()]);
+        of_steps(steps, &HashSet::from(["1", "2"]), &elsewhere)
+    }
+
+    fn verdict(steps: &[Step]) -> Option<(Verdict, Option<u32>, Option<u32>)> {
+        judged(steps).map(|found| (found.verdict, found.expected, found.received))
+    }
+
+    #[test]
+    fn steps_are_complete_when_all_of_them_are() {
+        use State::{Completed, Discontinued, InProgress};
+        let figures = |verdict, expected, received| Some((verdict, Some(expected), Some(received)));
+        assert_eq!(judged(&[]), None);
+        let both = [step(Completed, &["1"]), step(Completed, &["2", "9"])];
+        assert_eq!(verdict(&both), figures(Verdict::Complete, 2, 2));
+        assert_eq!(verdict(&both[..1]), figures(Verdict::Partial, 1, 1));
+        let open = [step(Completed, &["1", "2"]), step(InProgress, &[])];
+        let in_progress = Some((Verdict::Incomplete, None, Some(2)));
+        assert_eq!(verdict(&open), in_progress);
+        let source = judged(&open).and_then(|found| found.source);
+        assert_eq!(source.as_deref(), Some("INPROGRESS"), "who is not done");
+        let missing = [step(Completed, &["1", "2", "3"])];
+        assert_eq!(verdict(&missing), figures(Verdict::Incomplete, 3, 2));
+        let broken = [step(Completed, &["1"]), step(Discontinued, &["2"])];
+        assert_eq!(verdict(&broken), figures(Verdict::Complete, 2, 2));
+        assert!(judged(&broken).is_some_and(|found| found.discontinued));
+        assert!(judged(&both).is_some_and(|found| !found.discontinued));
+    }
+
+    #[test]
+    fn requests_count_together() {
+        let named = |instances: &[&str]| Named {
+            calling_ae: "CT2".to_owned(),
+            instances: owned(instances),
+        };
+        let elsewhere = HashSet::from(["9".to_owned()]);
+        let here = HashSet::from(["1", "2"]);
+        let verdict = |requests: &[Named]| {
+            let found = of_requests(requests, &here, &elsewhere);
+            found.map(|found| (found.verdict, found.expected))
+        };
+        assert_eq!(verdict(&[]), None);
+        let one = named(&["1", "9"]);
+        let part = Some((Verdict::Partial, Some(1)));
+        assert_eq!(verdict(std::slice::from_ref(&one)), part);
+        let whole = Some((Verdict::Complete, Some(2)));
+        assert_eq!(verdict(&[one.clone(), named(&["2", "1"])]), whole);
+        // What nobody knows counts for each study of its list.
+        let missing = Some((Verdict::Incomplete, Some(3)));
+        assert_eq!(verdict(&[one, named(&["2", "3"])]), missing);
+    }
 }

@@ -192,9 +192,15 @@ impl Pipeline {
                         assembler.wake(&study);
                     }
                 }
-                Some(answer) = looks.join_next() => {
-                    let _ = answer.map(|answer| assembler.learn(&answer));
-                }
+                Some(answer) = looks.join_next() => match answer {
+                    Ok(answer) => {
+                        if assembler.learn(&answer) {
+                            evidence::report_wait(&answer);
+                        }
+                    }
+                    // The assembler asks again, after a while.
+                    Err(err) => tracing::error!(error = %err, "a look at evidence ended by itself"),
+                },
                 Some(sorted) = work.sorting.join_next() => {
                     sorted.unwrap_or_default().into_iter().for_each(|due| work.line.admit(due));
                 }

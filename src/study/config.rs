@@ -170,3 +170,57 @@ fn by_ae<T: Copy>(table: &BTreeMap<String, T>, calling_ae: &str) -> Option<T> {
     rows.find(|(ae, _)| ae.eq_ignore_ascii_case(calling_ae))
         .map(|(_, value)| *value)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        let config: Config = toml::from_str(text).unwrap();
+        config.validate().unwrap_err()
+    }
+
+    #[test]
+    fn what_could_never_work_is_refused() {
+        assert!(refused("max_attempts = 0").starts_with("max_attempts"));
+        assert!(refused("max_age = \"1s\"").starts_with("max_age"));
+        let pacs = |text: &str| refused(&format!("[pacs]\n{text}"));
+        assert!(pacs("address = \"pacs:104\"").starts_with("pacs.ae_title"));
+        let no_port = "ae_title = \"PACS\"\naddress = \"pacs\"";
+        assert!(pacs(no_port).starts_with("pacs.address"));
+        let whole = "ae_title = \"PACS\"\naddress = \"pacs:104\"\n";
+        let no_time = format!("{whole}timeout = \"0s\"");
+        assert!(pacs(&no_time).starts_with("pacs.timeout"));
+        let long = format!("{whole}calling_ae_title = \"MORE THAN SIXTEEN\"");
+        assert!(pacs(&long).starts_with("pacs.calling_ae_title"));
+        let protocol = refused("[[expected_series]]\nname = \"a\"\nwhen = []\nseries = []");
+        assert!(protocol.starts_with("expected_series: a: when"));
+    }
+
+    #[test]
+    fn evidence_counts_when_it_can_be_had() {
+        let counted = |config: &Config| Kind::ALL.map(|kind| config.counts(kind));
+        let mut config = Config::default();
+        assert_eq!(counted(&config), [true, true, false, false]);
+        config.pacs.address = "pacs:104".to_owned();
+        assert_eq!(counted(&config), [true, true, true, false]);
+        config.evidence = vec![Kind::PacsCount];
+        assert_eq!(counted(&config), [false, false, true, false]);
+    }
+
+    #[test]
+    fn a_pacs_is_called_by_the_name_it_knows_us_by() {
+        let mut pacs = Pacs {
+            ae_title: "PACS".to_owned(),
+            address: "pacs:104".to_owned(),
+            ..Pacs::default()
+        };
+        let ours = AeTitle::parse("US").unwrap();
+        let calling = |pacs: &Pacs| pacs.target(&ours).unwrap().unwrap().1;
+        assert_eq!(calling(&pacs), ours);
+        pacs.calling_ae_title = "OTHER".to_owned();
+        assert_eq!(calling(&pacs).as_str(), "OTHER");
+        assert_eq!(Pacs::default().target(&ours).unwrap(), None);
+    }
+}

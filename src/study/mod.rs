@@ -204,13 +204,14 @@ impl Assembler {
     }
 
     /// Takes an answer. One that speaks of the study as it was before an instance came is worth
-    /// nothing; that instance makes the assembler ask again.
-    pub fn learn(&mut self, answer: &Answer) {
+    /// nothing; that instance makes the assembler ask again. Gives whether the study begins to be
+    /// waited for.
+    pub fn learn(&mut self, answer: &Answer) -> bool {
         let Some(open) = self.open.get_mut(&answer.question.study) else {
-            return;
+            return false;
         };
         if open.asked != Some(answer.question.asked_at) {
-            return;
+            return false;
         }
         open.asked = None;
         let assessment = Assessment::of(&answer.evidence);
@@ -224,8 +225,12 @@ impl Assembler {
                 .evidence
                 .iter()
                 .any(|piece| piece.kind == Kind::PacsCount && piece.verdict == Verdict::Incomplete),
-            vetoes: if assessment.veto { before + 1 } else { 0 },
+            vetoes: match assessment.veto {
+                true => before.saturating_add(1),
+                false => 0,
+            },
         });
+        assessment.veto && before == 0
     }
 
     /// Takes out the studies that are complete at `now`, and asks for evidence of at most `room`
