@@ -48,6 +48,7 @@ fn revision(entries: &[Arc<Entry>], number: u32, digest: &str) -> Revision {
         number,
         digest: digest.to_owned(),
         method: "quiet-period".to_owned(),
+        evidence: serde_json::Value::Null,
         first_received: now,
         last_received: now,
         complete_at: now,
@@ -234,7 +235,7 @@ async fn a_hundred_thousand_instances_are_asked_about() {
         ledger.sources(span).await.unwrap().len(),
     );
     let begun = Instant::now();
-    let releasable = ledger.releasable(Timestamp(0)).await.unwrap();
+    let releasable = ledger.releasable(Timestamp(0), Timestamp(0)).await.unwrap();
     told("releasable", begun, releasable.len());
     let (begun, mut rows, mut after) = (Instant::now(), 0, None);
     loop {

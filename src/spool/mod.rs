@@ -27,7 +27,6 @@ mod recovery;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -36,7 +35,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::dicom::uid::{SopInstanceUid, StudyInstanceUid};
 use crate::durable::lock::{DirLock, LockError};
-use crate::durable::{create_dir_all, sync_dir, write_atomically};
+use crate::durable::{create_dir_all, write_atomically};
 use crate::units::HumanDuration;
 
 pub use capacity::{FreeSpace, Limits};

@@ -217,7 +217,11 @@ fn check_books(
     let lost = runtime.block_on(parts.ledger.lost(present)).map_err(fail)?;
     ensure!(lost.is_empty(), "the ledger misses {lost:?}");
     let releasable = runtime
-        .block_on(parts.ledger.releasable(Timestamp(i64::MAX)))
+        .block_on(
+            parts
+                .ledger
+                .releasable(Timestamp(i64::MAX), Timestamp(i64::MAX)),
+        )
         .map_err(fail)?;
     let releasable: HashSet<_> = releasable.into_iter().collect();
     for entry in entries {
@@ -253,17 +257,14 @@ fn check_books(
             "revision {revision} of {study} is gone"
         );
     }
-    let open = parts.commitments.open(Timestamp(i64::MAX), 10_000);
-    let open = runtime.block_on(open).map_err(fail)?;
-    let open: HashMap<String, usize> = open
-        .into_iter()
-        .map(|open| {
-            (
-                open.request.transaction.to_string(),
-                open.request.references.len(),
-            )
-        })
-        .collect();
+    let due = parts.commitments.due(Timestamp(i64::MAX));
+    let mut open: HashMap<String, usize> = HashMap::new();
+    for (id, _) in runtime.block_on(due).map_err(fail)? {
+        if let Some(open_one) = runtime.block_on(parts.commitments.load(id)).map_err(fail)? {
+            let request = open_one.request;
+            open.insert(request.transaction.to_string(), request.references.len());
+        }
+    }
     for transaction in &promises.transactions {
         ensure!(
             open.get(transaction) == Some(&1),

@@ -511,6 +511,7 @@ impl Driver {
             last_received: now,
             complete_at: now,
             finished_at: now,
+            evidence: serde_json::Value::Null,
             instances,
             messages,
         }))?;
@@ -544,7 +545,9 @@ impl Driver {
     /// The housekeeper.
     fn release(&mut self) -> Result<(), Failure> {
         let now = Timestamp::now();
-        let mut ids = self.runtime.block_on(self.parts.ledger.releasable(now))?;
+        let mut ids = self
+            .runtime
+            .block_on(self.parts.ledger.releasable(now, now))?;
         ids.truncate(self.random.random_range(1..6));
         let digests: HashMap<_, _> = self
             .parts
