@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -69,6 +70,14 @@ def slices(
         ds.file_meta = pydicom.dataset.FileMetaDataset()
         ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds.save_as(folder / f"{n:05}.dcm", enforce_file_format=True)
+
+
+def renamed(folder: Path) -> None:
+    """Gives every file another SOP Instance UID of the same length, in place."""
+    for file in folder.iterdir():
+        old = str(pydicom.dcmread(file, specific_tags=["SOPInstanceUID"], stop_before_pixels=True).SOPInstanceUID)
+        new = old[:-15] + f"{secrets.randbelow(10**15):015}"
+        file.write_bytes(file.read_bytes().replace(old.encode(), new.encode()))
 
 
 class Gateway:

@@ -8,6 +8,7 @@ falls short is printed like any other.
 """
 
 import os
+import re
 import socket
 import subprocess
 import threading
@@ -16,9 +17,9 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from pydicom.uid import JPEGLSLossless, generate_uid
+from pydicom.uid import JPEGLSLossless
 
-from harness import ROOT, Gateway, arguments, cpu_seconds, expect_stored, fresh, median, send, slices, workplace
+from harness import ROOT, Gateway, arguments, cpu_seconds, expect_stored, fresh, median, renamed, send, slices, wait_for, workplace
 
 
 def disk(folder: Path, size: int, count: int, threads: int, rename: bool) -> float:
@@ -109,17 +110,46 @@ def memory(binary: str, work: Path, count: int) -> None:
     spool = fresh(work / "spool")
     gateway = Gateway(binary, spool, STUDY__QUIET_PERIOD="500ms")
     for _ in range(count // len(list(source.iterdir()))):
-        for file in source.iterdir():
-            ds = pydicom.dcmread(file)
-            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-            ds.save_as(file)
+        renamed(source)
         send(gateway.port, [source])
     expect_stored(gateway, count)
     received = gateway.get("/api/v1/studies")["studies"][0]["instances_received"]
-    print(f"\n## Memory\n\nPeak RSS after {received} CT slices of one study, models loaded: {gateway.peak_rss_mb():.0f} MB")
+    wait_for(lambda: gateway.get("/api/v1/studies")["studies"][0]["state"] == "done")
+    print(f"\n## Memory\n\nPeak RSS after {received} CT slices of one study, received, assembled and answered, models loaded: {gateway.peak_rss_mb():.0f} MB")
     gateway.stop()
-    gateway = Gateway(binary, spool)
-    print(f"Restart with {received} spooled instances: ready after {gateway.ready_after:.2f} s, models loaded and warmed up")
+
+
+def restart(binary: str, work: Path, count: int) -> None:
+    """Seconds until a gateway with a full spool is ready. The page cache is warm; models are left out and shown apart."""
+    source = work / "ct"
+    spool, none = fresh(work / "spool"), fresh(work / "no-models")
+    waiting = {"STUDY__QUIET_PERIOD": "1h", "STUDY__MAX_AGE": "2h", "MODELS__DIR": str(none)}
+    gateway = Gateway(binary, spool, **waiting)
+    files = len(list(source.iterdir()))
+    for _ in range(count // files):
+        renamed(source)
+        send(gateway.port, [source])
+    received = count // files * files
+    gateway.process.kill()
+    gateway.process.wait()
+    print(f"\n## Restart with {received} spooled instances of 512×512\n\n| after | models | ready after s |\n|---|---|---|")
+
+    def show(what: str, models: str, **settings: str) -> None:
+        gateway = Gateway(binary, spool, **waiting | settings)
+        spooled = re.search(r"^pacs_gateway_spool_instances (\d+)", gateway.metrics(), re.M)[1]
+        assert int(spooled) == received, f"{spooled} instances"
+        print(f"| {what} | {models} | {gateway.ready_after:.2f} |", flush=True)
+        gateway.stop()
+
+    show("kill -9 at the last response", "none")
+    for _ in range(3):
+        show("a stop", "none")
+    (spool / "watermark").unlink()
+    show("kill -9 while one sender had stalled from the beginning: all data sets are checked against their SHA-256", "none")
+    show("a stop", "the four of the repository", MODELS__DIR=str(ROOT / "models"))
+    empty = fresh(work / "spool")
+    gateway = Gateway(binary, empty)
+    print(f"| a stop, with an empty spool | the four of the repository | {gateway.ready_after:.2f} |")
     gateway.stop()
 
 
@@ -144,6 +174,7 @@ def main() -> None:
     with workplace() as work:
         ingest(binary, work, 400 // scale)
         memory(binary, work, 3200 // scale)
+        restart(binary, work, 10_000 // scale)
         isolation(work, 400 // scale)
 
 

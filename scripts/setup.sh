@@ -2,7 +2,7 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, minisign, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, the tests' Python packages and cargo-fuzz (make test)
 #   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
 #
@@ -43,6 +43,17 @@ install_debian() {
   say "installing Debian packages: $*"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update >/dev/null || return 1
   as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq install -y --no-install-recommends "$@" >/dev/null
+}
+
+# The tests run Orthanc as a process of their own; the package's service would only take its ports. It was not there
+# before us, so nobody else wants it.
+install_orthanc() {
+  install_debian orthanc || return 1
+  if has systemctl && [ -d /run/systemd/system ]; then
+    as_root systemctl disable --quiet --now orthanc.service || return 1
+  elif [ -x /etc/init.d/orthanc ]; then
+    as_root /etc/init.d/orthanc stop >/dev/null 2>&1 || true
+  fi
 }
 
 onnxruntime() {
@@ -113,9 +124,13 @@ peers() {
   [ -n "${PACS_GATEWAY_TEST_AMQP_URL:-}" ] || has rabbitmq-server || missing+=(rabbitmq-server)
   { has storescu && has dcmsend && has echoscu; } || missing+=(dcmtk)
   has minisign || missing+=(minisign)
-  [ ${#missing[@]} = 0 ] && return
-  install_debian "${missing[@]}" ||
+  [ ${#missing[@]} = 0 ] || install_debian "${missing[@]}" ||
     die "the tests need ${missing[*]}, and apt-get is absent or may not be used here; install them and run this again"
+}
+
+orthanc() {
+  has Orthanc || install_orthanc ||
+    die "the tests need orthanc, and apt-get is absent or may not be used here; install it and run this again"
 }
 
 # packages NAME FOLDER: the packages of scripts/requirements-NAME.txt in a virtual environment of their own. The stamp
@@ -152,7 +167,7 @@ sanitizers() {
 
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; packages test venv; cargo_fuzz ;;
+  test) onnxruntime; build_tools; peers; orthanc; packages test venv; cargo_fuzz ;;
   fuzz) build_tools; cargo_fuzz; sanitizers ;;
   bench) onnxruntime; build_tools; peers; packages test venv; packages bench bench-venv ;;
   *) die "usage: scripts/setup.sh runtime|test|fuzz|bench" ;;

@@ -55,7 +55,13 @@ impl Connection {
             }
             Err(Refused::Interrupted(interruption)) => {
                 self.report_no_association(&interruption, shared);
-                abort(&mut stream, interruption.abort_without_association()).await
+                let listening = abort(&mut stream, interruption.abort_without_association()).await;
+                if listening && matches!(interruption, Interruption::UnrecognizedPdu(_)) {
+                    // A browser or a scanner does not know that an A-ABORT asks it to close. It must
+                    // not hold a connection until ARTIM expires.
+                    stream.close_our_side().await;
+                }
+                listening
             }
             Err(Refused::Rejected(rejection, titles)) => {
                 self.report_rejection(rejection, titles.as_ref(), shared);

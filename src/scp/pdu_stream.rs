@@ -283,6 +283,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
             .await
     }
 
+    /// Ends what we send, so that whoever waits for the end of it sees it.
+    pub(super) async fn close_our_side(&mut self) {
+        self.stream.close_our_side().await;
+    }
+
     /// After our last word: waits for the peer to close the connection, for `longest` at most (Sta13
     /// of PS3.8 9.2). PDUs that were on their way are ignored (AA-6); an A-ABORT ends the wait (AA-2);
     /// an association request or what is no PDU is answered with another A-ABORT (AA-7). Reading on

@@ -141,6 +141,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedStream<S> {
         }
     }
 
+    /// Ends what we send. A failure is the peer's absence, which the next read tells.
+    pub(super) async fn close_our_side(&mut self) {
+        let _ = timeout(self.patience, self.stream.shutdown()).await;
+    }
+
     /// Gives everything from now on one deadline that does not move.
     pub(super) fn set_deadline(&mut self, longest: Duration) {
         self.clock = Clock::Fixed;
