@@ -86,10 +86,7 @@ fn what_is_not_is_failed_with_its_reason() {
     let output = peers::run(binary().args(["commitment", "ls", "--url", &url]));
     peers::succeeded(&output);
     let table = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        table.lines().nth(1).unwrap().contains(&transaction),
-        "{table}"
-    );
+    assert!(table.contains(&transaction), "{table}");
 }
 
 #[test]
