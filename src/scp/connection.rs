@@ -12,6 +12,7 @@ use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
 use super::interruption::Interruption;
+use super::linger::linger;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
 use super::rejection::Rejection;
@@ -61,7 +62,7 @@ impl Connection {
             }
         };
         if worth_lingering {
-            stream.linger(artim).await;
+            linger(&mut stream, artim).await;
         }
     }
 

@@ -17,6 +17,7 @@ pub mod config;
 mod connection;
 mod interruption;
 mod items;
+mod linger;
 mod negotiation;
 mod pdu_stream;
 mod procedure;
