@@ -48,7 +48,7 @@ run() {
 
 smoke() {
   # About five seconds each on one core; the slow ones need fewer.
-  local -A runs=([association]=5000 [deflate]=30000 [jpegxl]=3000 [renderer]=5000)
+  local -A runs=([association]=12000 [deflate]=30000 [jpegxl]=3000 [renderer]=5000)
   build fuzz none
   for target in $(cargo fuzz list); do
     mkdir "$scratch/$target"

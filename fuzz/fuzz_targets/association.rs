@@ -48,7 +48,9 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         .build()
         .expect("a runtime");
     // In memory, where syncing costs nothing.
-    let dir = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a folder");
+    let dir = tempfile::tempdir_in("/dev/shm")
+        .or_else(|_| tempfile::tempdir())
+        .expect("a folder");
     let mut config = spool::Config {
         dir: dir.path().to_owned(),
         ..spool::Config::default()
@@ -115,7 +117,11 @@ fuzz_target!(|input: &[u8]| {
     let whole = whole_data_sets(&said);
     let entries = world.spool.entries();
     assert!(entries.len() <= stored, "stored without a response");
-    assert_eq!(entries.is_empty(), stored == 0, "a response without an instance");
+    assert_eq!(
+        entries.is_empty(),
+        stored == 0,
+        "a response without an instance"
+    );
     for entry in &entries {
         assert!(whole.contains(&entry.digest), "stored what was not sent");
     }
@@ -207,7 +213,9 @@ fn whole_data_sets(mut bytes: &[u8]) -> HashSet<[u8; 32]> {
 async fn forget(database: &Database) {
     let empty = |connection: &rusqlite::Connection| {
         let tables: Vec<String> = connection
-            .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'")?
+            .prepare(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite%'",
+            )?
             .query_map([], |row| row.get(0))?
             .collect::<Result<_, _>>()?;
         for table in tables {
@@ -241,10 +249,17 @@ fn request(peer_max: u32) -> Vec<u8> {
     ];
     for (index, class) in classes.into_iter().enumerate() {
         let syntax = if class == CT { EXPLICIT } else { IMPLICIT };
-        let fields = [&[2 * index as u8 + 1, 0, 0, 0][..], &item(0x30, class), &item(0x40, syntax)];
+        let fields = [
+            &[2 * index as u8 + 1, 0, 0, 0][..],
+            &item(0x30, class),
+            &item(0x40, syntax),
+        ];
         body.extend(item(0x20, &fields.concat()));
     }
-    let user = [item(0x51, &peer_max.to_be_bytes()), item(0x53, &[0, 0, 0, 0])];
+    let user = [
+        item(0x51, &peer_max.to_be_bytes()),
+        item(0x53, &[0, 0, 0, 0]),
+    ];
     body.extend(item(0x50, &user.concat()));
     pdu(1, &body)
 }
@@ -262,21 +277,42 @@ fn converse(mut steps: &[u8], peer_max: u32, said: &mut Vec<u8>) {
         };
         match step % 14 {
             0 => said.extend_from_slice(take(a)),
-            1 => said.extend(fragments(context, &command(0x0030, b, a & 8 != 0), 3, a >> 4)),
-            2 => said.extend(fragments(context, &command(0x0001, b, a & 8 == 0), 3, a >> 4)),
+            1 => said.extend(fragments(
+                context,
+                &command(0x0030, b, a & 8 != 0),
+                3,
+                a >> 4,
+            )),
+            2 => said.extend(fragments(
+                context,
+                &command(0x0001, b, a & 8 == 0),
+                3,
+                a >> 4,
+            )),
             // A data set that fits the command, in pieces, perhaps without its end.
             3 => {
                 let whole = fragments(context, &data_set, 2, b);
-                let kept = if a & 8 == 0 { whole.len() } else { usize::from(b) * 2 };
+                let kept = if a & 8 == 0 {
+                    whole.len()
+                } else {
+                    usize::from(b) * 2
+                };
                 said.extend_from_slice(&whole[..kept.min(whole.len())]);
             }
             4 => said.extend(pdu(5, &[a, b, 0, 0])),
             5 => said.extend(pdu(7, &[0, 0, a, b])),
             6 => said.extend(request(peer_max)),
             7 => {
-                let fields = [0x0FFF, 0x0020, 0x0021, 0x0010, 0x0100, 0x0110, 0x0150, 0x8001];
+                let fields = [
+                    0x0FFF, 0x0020, 0x0021, 0x0010, 0x0100, 0x0110, 0x0150, 0x8001,
+                ];
                 let field = fields[usize::from(b & 7)];
-                said.extend(fragments(context, &command(field, b, a & 8 != 0), 3, a >> 4));
+                said.extend(fragments(
+                    context,
+                    &command(field, b, a & 8 != 0),
+                    3,
+                    a >> 4,
+                ));
             }
             8 => {
                 let field = [0x0130, 0x0140, 0x0120][usize::from(b) % 3];
@@ -303,7 +339,11 @@ fn value(context: u8, control: u8, fragment: &[u8]) -> Vec<u8> {
 /// PDUs with a fragment each, of about `size` times sixteen bytes; with an empty last one for an odd
 /// size.
 fn fragments(context: u8, bytes: &[u8], last: u8, size: u8) -> Vec<u8> {
-    let length = if size == 0 { 4000 } else { usize::from(size) * 16 };
+    let length = if size == 0 {
+        4000
+    } else {
+        usize::from(size) * 16
+    };
     let mut pieces: Vec<&[u8]> = bytes.chunks(length).collect();
     if size % 2 == 1 || pieces.is_empty() {
         pieces.push(&[]);
@@ -398,7 +438,10 @@ impl AsyncWrite for Peer {
         _: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.heard.lock().expect("no panic").extend_from_slice(bytes);
+        self.heard
+            .lock()
+            .expect("no panic")
+            .extend_from_slice(bytes);
         Poll::Ready(Ok(bytes.len()))
     }
 

@@ -21,7 +21,10 @@ fuzz_target!(|bytes: &[u8]| {
         &command.requested_sop_instance,
         &command.error_comment,
     ];
-    let length: usize = text.iter().map(|text| text.as_ref().map_or(0, String::len)).sum();
+    let length: usize = text
+        .iter()
+        .map(|text| text.as_ref().map_or(0, String::len))
+        .sum();
     assert!(length <= 3 * bytes.len());
     // Where a cut goes through the command set, it is another one or none.
     if let Some(cut) = bytes.len().checked_sub(1) {

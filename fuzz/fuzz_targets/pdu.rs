@@ -6,6 +6,8 @@
 // The listener's own files: they are private to it, and need nothing but each other.
 #[path = "../../src/scp/interruption.rs"]
 mod interruption;
+#[path = "../../src/scp/linger.rs"]
+mod linger;
 #[path = "../../src/scp/pdu_stream.rs"]
 mod pdu_stream;
 #[path = "../../src/scp/timed_stream.rs"]
@@ -62,7 +64,7 @@ async fn read(peer: Peer<'_>) -> (Vec<u8>, String) {
             Ok(()) => {}
             Err(interruption) => {
                 // What is left is read as PDUs again, and ends too.
-                stream.linger(PATIENCE).await;
+                linger::linger(&mut stream, PATIENCE).await;
                 return (all, interruption.to_string());
             }
         }

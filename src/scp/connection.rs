@@ -14,6 +14,7 @@ use super::association::{Association, Tally};
 use super::commitment::Reports;
 use super::deliveries::Delivery;
 use super::interruption::Interruption;
+use super::linger::linger;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
 use super::rejection::Rejection;
@@ -69,7 +70,7 @@ impl Connection {
             }
         };
         if worth_lingering {
-            stream.linger(artim).await;
+            linger(&mut stream, artim).await;
         }
     }
 

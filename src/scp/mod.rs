@@ -19,6 +19,7 @@ mod connection;
 mod deliveries;
 mod interruption;
 mod items;
+mod linger;
 mod negotiation;
 mod pdu_stream;
 mod procedure;

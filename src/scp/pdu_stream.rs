@@ -30,12 +30,6 @@ const MAX_REQUEST_LENGTH: u32 = 1 << 20;
 /// Contents of the PDUs that have no variable part.
 const FIXED_LENGTH: u32 = 4;
 
-/// Most bytes read and thrown away while waiting for the peer to close the connection.
-const MAX_LINGER: u64 = 64 << 20;
-
-/// How often a peer that goes on after our last word is told again that it is over.
-const MAX_LAST_WORDS: usize = 16;
-
 /// Type, reserved byte and length before every PDU's contents.
 const PDU_HEADER: usize = 6;
 
@@ -288,42 +282,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
         self.stream.close_our_side().await;
     }
 
-    /// After our last word: waits for the peer to close the connection, for `longest` at most (Sta13
-    /// of PS3.8 9.2). PDUs that were on their way are ignored (AA-6); an A-ABORT ends the wait (AA-2);
-    /// an association request or what is no PDU is answered with another A-ABORT (AA-7). Reading on
-    /// is necessary: closing a connection with unread bytes resets it and may take our last word
-    /// away from the peer.
-    pub(super) async fn linger(&mut self, longest: Duration) {
+    /// Gives everything from now on one deadline that does not move.
+    pub(super) fn set_deadline(&mut self, longest: Duration) {
         self.stream.set_deadline(longest);
-        let mut allowed = MAX_LINGER;
-        let mut last_words = 0;
-        loop {
-            let rest = u64::from(self.pdu_rest) + u64::from(self.fragment_rest);
-            (self.pdu_rest, self.fragment_rest) = (0, 0);
-            let left = allowed.checked_sub(rest);
-            if self.stream.skip(rest.min(allowed)).await.is_err() {
-                return;
-            }
-            let Some(left) = left else { return };
-            allowed = left;
-            let owed = match self.pdu_header().await {
-                Ok(A_ABORT) => return,
-                Ok(kind @ A_ASSOCIATE_RQ) => Interruption::UnexpectedPdu(kind).abort(),
-                Ok(_) => None,
-                Err(interruption) => match interruption.abort() {
-                    Some(owed) if interruption.violation().is_some() => Some(owed),
-                    _ => return,
-                },
-            };
-            if let Some((source, reason)) = owed
-                && last_words < MAX_LAST_WORDS
-            {
-                last_words += 1;
-                if self.send_abort(source, reason).await.is_err() {
-                    return;
-                }
-            }
-        }
+    }
+
+    /// Throws away what is left of the current PDU, at most `most` bytes, and says how many.
+    pub(super) async fn skip_pdu(&mut self, most: u64) -> Result<u64, Interruption> {
+        let rest = u64::from(self.pdu_rest) + u64::from(self.fragment_rest);
+        (self.pdu_rest, self.fragment_rest) = (0, 0);
+        let count = rest.min(most);
+        self.stream.skip(count).await?;
+        Ok(count)
     }
 
     fn consume_fragment(&mut self, count: usize) {
@@ -336,7 +306,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::io::{AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
@@ -512,83 +482,5 @@ mod tests {
                 .iter()
                 .all(|header| header.command && header.context == 5)
         );
-    }
-
-    /// What a peer hears that sends this after our last word, with how the wait ended before it.
-    async fn last_words(bytes: &[u8]) -> Vec<u8> {
-        let (mut ours, mut peers) = stream(16384);
-        let bytes = bytes.to_vec();
-        let peer = tokio::spawn(async move {
-            peers.write_all(&bytes).await.unwrap();
-            peers.shutdown().await.unwrap();
-            let mut heard = Vec::new();
-            peers.read_to_end(&mut heard).await.unwrap();
-            heard
-        });
-        ours.linger(PATIENCE).await;
-        drop(ours);
-        peer.await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn after_the_last_word_only_an_association_request_and_nonsense_are_answered() {
-        let ignored = [
-            pdu(A_ASSOCIATE_AC, &[0; 90]),
-            pdu(A_ASSOCIATE_RJ, &[0; 4]),
-            pdu(P_DATA_TF, &pdv(1, 3, &[7; 3000])),
-            pdu(A_RELEASE_RQ, &[0; 4]),
-            pdu(A_RELEASE_RP, &[0; 4]),
-        ]
-        .concat();
-        assert!(last_words(&ignored).await.is_empty());
-        let abort = |reason| pdu(A_ABORT, &[0, 0, 2, reason]);
-        for (pdu, reason) in [
-            (pdu(A_ASSOCIATE_RQ, &[0; 90]), 2),
-            (pdu(0x08, &[0; 90]), 1),
-            (pdu(A_RELEASE_RQ, &[0; 5]), 6),
-        ] {
-            let bytes = [&ignored[..], &pdu, &ignored, &pdu].concat();
-            assert_eq!(last_words(&bytes).await, abort(reason).repeat(2));
-            // What is aborted in turn ends the wait: the peer hears no more.
-            let bytes = [&super::tests::pdu(A_ABORT, &[0; 4])[..], &pdu].concat();
-            assert!(last_words(&bytes).await.is_empty());
-        }
-        let endless = pdu(0x08, &[]).repeat(1000);
-        assert_eq!(last_words(&endless).await, abort(1).repeat(MAX_LAST_WORDS));
-    }
-
-    #[tokio::test]
-    async fn a_pdu_that_was_given_up_is_read_to_its_end_before_the_next() {
-        for (given_up, next) in [
-            (
-                pdu(
-                    P_DATA_TF,
-                    &[pdv(1, 3, &[1; 500]), vec![0, 0, 0, 0, 0, 0, 9, 9]].concat(),
-                ),
-                0,
-            ),
-            (pdu(0x99, &[0x01; 700]), 0),
-            (pdu(A_RELEASE_RQ, &[0x01; 9]), 0),
-            (pdu(A_ASSOCIATE_AC, &[0x01; 900]), 1),
-        ] {
-            let (mut ours, mut peers) = stream(16384);
-            let bytes = [&given_up[..], &pdu(A_ASSOCIATE_RQ, &[9; 70]).repeat(next)].concat();
-            peers.write_all(&bytes).await.unwrap();
-            loop {
-                if ours.next_pdv().await.is_err() {
-                    break;
-                }
-            }
-            peers.shutdown().await.unwrap();
-            ours.linger(PATIENCE).await;
-            drop(ours);
-            let mut heard = Vec::new();
-            peers.read_to_end(&mut heard).await.unwrap();
-            assert_eq!(
-                heard,
-                pdu(A_ABORT, &[0, 0, 2, 2]).repeat(next),
-                "{given_up:?}"
-            );
-        }
     }
 }
