@@ -46,13 +46,21 @@ pub fn audit(world: &World, bus: &Bus, round: &Round, log: &Log) {
         let messages = by_study.remove(&study.uid).unwrap_or_default();
         let mut complaints = Vec::new();
         check_receipts(&mut complaints, study, log, at, reports.get(&study.uid));
-        check_messages(&mut complaints, world, study, &messages, reports.get(&study.uid));
+        check_messages(
+            &mut complaints,
+            world,
+            study,
+            &messages,
+            reports.get(&study.uid),
+        );
         for complaint in complaints {
             world.complain(format!("study {at} ({}): {complaint}", study.uid));
         }
     }
     for uid in by_study.keys() {
-        world.complain(format!("messages about study {uid}, which nobody sent in this round"));
+        world.complain(format!(
+            "messages about study {uid}, which nobody sent in this round"
+        ));
     }
     check_spool(world, round);
     check_the_rest(world);
@@ -149,7 +157,12 @@ fn check_order(world: &World, messages: &[Value]) {
         world.tally.add("messages", 1);
         if let Some(first) = seen.get(&id) {
             world.tally.add("repeats", 1);
-            for part in ["/data/outcome", "/data/findings", "/data/inputs", "/subject"] {
+            for part in [
+                "/data/outcome",
+                "/data/findings",
+                "/data/inputs",
+                "/subject",
+            ] {
                 // A picture may be missing from one of them; its reference is part of the findings.
                 if part != "/data/findings" && first.pointer(part) != message.pointer(part) {
                     world.complain(format!("message {id} came twice, and {part} differs"));
@@ -198,7 +211,9 @@ fn check_receipts(
             .collect();
         let wanted = hex(&digest(instance));
         if mine.is_empty() {
-            complaints.push(format!("LOST: acknowledged instance {place} is not in the ledger"));
+            complaints.push(format!(
+                "LOST: acknowledged instance {place} is not in the ledger"
+            ));
         } else if mine.iter().any(|row| row["sha256"] != wanted.as_str()) {
             complaints.push(format!("instance {place} has other bytes than were sent"));
         }
@@ -290,7 +305,9 @@ fn check_current(
     let listed = data["inputs"]["sop_instance_uids"].as_array().cloned();
     for uid in listed.unwrap_or_default() {
         if !received.iter().any(|one| uid == one.sop_instance.as_str()) {
-            complaints.push(format!("{model} looked at {uid}, which was never sent whole"));
+            complaints.push(format!(
+                "{model} looked at {uid}, which was never sent whole"
+            ));
         }
     }
     if data["outcome"] == "failed" {
@@ -393,7 +410,9 @@ fn entries(dir: &Path) -> Vec<(String, String, [u8; 32])> {
             let at = meta.windows(6).position(|some| some == b"\x02\0\x03\0UI")?;
             let length = meta.get(at + 6..at + 8)?.try_into().ok()?;
             let uid = meta.get(at + 8..at + 8 + usize::from(u16::from_le_bytes(length)))?;
-            let uid = String::from_utf8_lossy(uid).trim_end_matches('\0').to_owned();
+            let uid = String::from_utf8_lossy(uid)
+                .trim_end_matches('\0')
+                .to_owned();
             let name = file.file_name().to_string_lossy().into_owned();
             Some((name, uid, Sha256::digest(data_set).into()))
         })

@@ -326,16 +326,17 @@ fn sender_of(dice: &mut Dice, study: usize, instances: Vec<usize>) -> SenderPlan
     }
 }
 
-fn sender(
-    dice: &mut Dice,
-    title: &'static str,
-    study: usize,
-    instances: Vec<usize>,
-) -> SenderPlan {
+fn sender(dice: &mut Dice, title: &'static str, study: usize, instances: Vec<usize>) -> SenderPlan {
     let count = instances.len() as u64;
     SenderPlan {
         title,
-        tool: dice.pick(&[Tool::Raw, Tool::Raw, Tool::Raw, Tool::Storescu, Tool::Dcmsend]),
+        tool: dice.pick(&[
+            Tool::Raw,
+            Tool::Raw,
+            Tool::Raw,
+            Tool::Storescu,
+            Tool::Dcmsend,
+        ]),
         study,
         instances,
         starts_after: dice.millis(0, 300),

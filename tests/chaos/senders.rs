@@ -102,7 +102,8 @@ impl Sender {
                 ));
                 break;
             }
-            if self.plan.gives_up && !gave_up && pending.len() <= self.plan.instances.len() / 2 + 1 {
+            if self.plan.gives_up && !gave_up && pending.len() <= self.plan.instances.len() / 2 + 1
+            {
                 gave_up = true;
                 let _ = self.give_up();
             }

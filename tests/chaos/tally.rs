@@ -13,15 +13,24 @@ const ROWS: [(&str, &str); 36] = [
     ("terms", "SIGTERM of the gateway (drained)"),
     ("terms-killed", "SIGTERM, then SIGKILL while draining"),
     ("pauses", "SIGSTOP of the gateway"),
-    ("children-killed", "SIGKILL of a decoding or inference process"),
+    (
+        "children-killed",
+        "SIGKILL of a decoding or inference process",
+    ),
     ("broker-stops", "restarts of the broker, orderly"),
     ("broker-kills", "SIGKILL of the broker"),
     ("cuts-senders", "times connections of senders were cut"),
     ("cuts-broker", "times connections to the broker were cut"),
-    ("slowed-senders", "times senders' bytes were frozen, delayed or trickled"),
+    (
+        "slowed-senders",
+        "times senders' bytes were frozen, delayed or trickled",
+    ),
     ("slowed-broker", "times the broker's bytes were"),
     ("refused-senders", "times senders could not connect"),
-    ("refused-broker", "times the broker could not be connected to"),
+    (
+        "refused-broker",
+        "times the broker could not be connected to",
+    ),
     ("disk-full", "times the disk was full"),
     ("failed-starts", "starts refused because of it"),
     ("studies", "studies"),
@@ -29,7 +38,10 @@ const ROWS: [(&str, &str); 36] = [
     ("stores", "C-STORE requests of our own senders"),
     ("dcmtk-runs", "runs of storescu and dcmsend"),
     ("acknowledged", "instances acknowledged, each once"),
-    ("acknowledged-again", "further acknowledgements of the same instances"),
+    (
+        "acknowledged-again",
+        "further acknowledgements of the same instances",
+    ),
     ("a700", "refused with A700"),
     ("broken", "associations broken, rejected or aborted"),
     ("halves", "instances cut off for good in the middle"),
@@ -40,7 +52,10 @@ const ROWS: [(&str, &str); 36] = [
     ("ids", "distinct messages"),
     ("superseding", "messages that supersede another"),
     ("failed", "messages with outcome failed (children killed)"),
-    ("in-parts", "studies whose earlier instances had been released"),
+    (
+        "in-parts",
+        "studies whose earlier instances had been released",
+    ),
     ("quarantined", "instances in quarantine (children killed)"),
     ("complaints", "broken promises"),
 ];
@@ -89,7 +104,9 @@ impl Tally {
             table.push_str(&format!("| {name} | {} |\n", self.of(key)));
         }
         let peak = *self.peak.lock().unwrap() / 1024;
-        table.push_str(&format!("| most memory of the gateway's process | {peak} MiB |\n"));
+        table.push_str(&format!(
+            "| most memory of the gateway's process | {peak} MiB |\n"
+        ));
         table
     }
 }

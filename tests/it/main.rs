@@ -7,6 +7,8 @@
 
 #[path = "../corpus/mod.rs"]
 mod corpus;
+// Shared with tests/chaos, which uses other parts of it.
+#[allow(dead_code)]
 mod support;
 
 mod a_conflicting_topology_is_told;

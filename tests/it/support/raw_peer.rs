@@ -53,11 +53,7 @@ impl RawPeer {
     }
 
     /// [`RawPeer::request`] on a connection that has said nothing yet.
-    pub fn ask(
-        mut self,
-        calling: &str,
-        instances: &[&Instance],
-    ) -> io::Result<(Self, Answer)> {
+    pub fn ask(mut self, calling: &str, instances: &[&Instance]) -> io::Result<(Self, Answer)> {
         let mut contexts = vec![(VERIFICATION.to_owned(), EXPLICIT.to_owned())];
         for instance in instances {
             let context = (instance.sop_class.clone(), instance.transfer_syntax.clone());
