@@ -10,8 +10,9 @@ mod audit;
 mod plan;
 mod proxy;
 mod senders;
-#[path = "../it/support/mod.rs"]
+// Shared with tests/it, which uses other parts of it.
 #[allow(dead_code)]
+#[path = "../it/support/mod.rs"]
 mod support;
 mod tally;
 mod world;
@@ -29,8 +30,9 @@ use support::topology::Bus;
 use tally::Tally;
 use world::{Broker, World};
 
-/// Rounds that every run of the tests repeats: between them they have every kind of fault.
-const FIXED: [u64; 3] = [1, 2, 3];
+/// Rounds that every run of the tests repeats. Between them they have most kinds of faults; restarts of
+/// the broker take too long here and have scenarios of their own.
+const FIXED: [u64; 3] = [2, 11, 87];
 /// Rounds after which a new spool is begun.
 const ROUNDS_PER_SPOOL: usize = 20;
 /// Faults that have not been finished by then are a defect of the campaign or of the gateway.
@@ -275,11 +277,14 @@ fn the_fixed_rounds_have_something_of_everything() {
         .iter()
         .flat_map(|round| round.faults.iter().map(|(_, fault)| *fault))
         .collect();
-    let has = |some: fn(&Fault) -> bool| faults.iter().any(some);
-    assert!(has(|fault| matches!(fault, Fault::Kill(_))));
-    assert!(has(|fault| matches!(fault, Fault::FillDisk(..))));
-    assert!(has(|fault| matches!(
-        fault,
-        Fault::Cut(..) | Fault::HoldAndCut(..)
-    )));
+    let has = |some: fn(&Fault) -> bool| assert!(faults.iter().any(some), "{faults:?}");
+    has(|fault| matches!(fault, Fault::Kill(_)));
+    has(|fault| matches!(fault, Fault::Terminate));
+    has(|fault| matches!(fault, Fault::TerminateAndKill(_)));
+    has(|fault| matches!(fault, Fault::Pause(_)));
+    has(|fault| matches!(fault, Fault::KillChild(_)));
+    has(|fault| matches!(fault, Fault::FillDisk(..)));
+    has(|fault| matches!(fault, Fault::HoldAndCut(..)));
+    has(|fault| matches!(fault, Fault::Slow(..)));
+    has(|fault| matches!(fault, Fault::Refuse(..)));
 }

@@ -7,7 +7,7 @@
 
 #[path = "../corpus/mod.rs"]
 mod corpus;
-// The fault campaign has parts of the harness for itself.
+// Shared with tests/chaos, which uses other parts of it.
 #[allow(dead_code)]
 mod support;
 
