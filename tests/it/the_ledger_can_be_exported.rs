@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::support::operator::Operator;
 use crate::support::{Gateway, Instance, Options, RawPeer, SOON, Study, wait_for, wait_until};
 
 type Rows = Vec<BTreeMap<String, String>>;
@@ -92,6 +93,14 @@ fn every_instance_is_a_row_with_its_times_and_outcomes() {
             assert_eq!(cell.trim_start_matches('\''), value, "{name}");
         }
     }
+
+    // The command writes what the server sends.
+    let file = gateway.dir().join("ledger.csv");
+    let words = ["ledger", "export", "-o", file.to_str().unwrap()];
+    let told = Operator::new().command(&gateway, &words);
+    assert!(told.status.success(), "{told:?}");
+    let (_, body) = gateway.ask("/api/v1/ledger.csv").unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), body);
 
     // By sender, and by time.
     let sources = gateway.get("/api/v1/sources?since=1h");
