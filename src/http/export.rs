@@ -11,14 +11,14 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Query, State};
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_util::io::ReaderStream;
 
-use super::Api;
 use super::studies::SpanQuery;
+use super::{Api, answer};
 use crate::ledger::{ExportRow, Ledger, Span};
 use crate::spool::EntryId;
 
@@ -48,7 +48,7 @@ pub(super) async fn ndjson(State(api): State<Api>, Query(query): Query<SpanQuery
 fn export(api: Api, query: &SpanQuery, format: Format) -> Response {
     let span = match query.span() {
         Ok(span) => span,
-        Err(refusal) => return refusal,
+        Err(reason) => return answer(StatusCode::BAD_REQUEST, reason),
     };
     let kind = match format {
         Format::Csv => "text/csv; charset=utf-8; header=present",

@@ -20,12 +20,12 @@ pub(super) struct SpanQuery {
 }
 
 impl SpanQuery {
-    pub(super) fn span(&self) -> Result<Span, Response> {
+    pub(super) fn span(&self) -> Result<Span, &'static str> {
         span(self.since.as_deref(), self.until.as_deref())
     }
 }
 
-fn span(since: Option<&str>, until: Option<&str>) -> Result<Span, Response> {
+fn span(since: Option<&str>, until: Option<&str>) -> Result<Span, &'static str> {
     let all = Span::default();
     Ok(Span {
         since: since.map_or(Ok(all.since), moment)?,
@@ -33,14 +33,12 @@ fn span(since: Option<&str>, until: Option<&str>) -> Result<Span, Response> {
     })
 }
 
-fn moment(text: &str) -> Result<Timestamp, Response> {
+fn moment(text: &str) -> Result<Timestamp, &'static str> {
     if let Ok(ago) = text.parse::<HumanDuration>() {
         return Ok(Timestamp::now() - ago.get());
     }
-    text.parse().map_err(|_| {
-        let reason = "since and until are RFC 3339 (2026-01-31T08:00:00Z) or a duration (2h30m)";
-        answer(StatusCode::BAD_REQUEST, reason)
-    })
+    let wanted = "since and until are RFC 3339 (2026-01-31T08:00:00Z) or a duration (2h30m)";
+    text.parse().map_err(|_| wanted)
 }
 
 /// The query of `/api/v1/studies`.
@@ -62,7 +60,7 @@ pub(super) async fn list(
 ) -> Result<Response, Failure> {
     let span = match span(query.since.as_deref(), query.until.as_deref()) {
         Ok(span) => span,
-        Err(refusal) => return Ok(refusal),
+        Err(reason) => return Ok(answer(StatusCode::BAD_REQUEST, reason)),
     };
     let filter = StudyFilter {
         calling_ae: query.calling_ae,
@@ -100,7 +98,7 @@ pub(super) async fn sources(
 ) -> Result<Response, Failure> {
     let span = match query.span() {
         Ok(span) => span,
-        Err(refusal) => return Ok(refusal),
+        Err(reason) => return Ok(answer(StatusCode::BAD_REQUEST, reason)),
     };
     let sources = api.ledger.sources(span).await?;
     Ok(Json(json!({ "sources": sources })).into_response())

@@ -27,6 +27,9 @@ fn what_was_owed_before_is_sent() {
         .execute_batch(
             "ALTER TABLE message DROP COLUMN exchange; ALTER TABLE instance DROP COLUMN durable_at;
              ALTER TABLE instance DROP COLUMN held_until; ALTER TABLE revision DROP COLUMN evidence;
+             ALTER TABLE instance DROP COLUMN durable_by; DROP TABLE study;
+             ALTER TABLE message DROP COLUMN discarded_at;
+             ALTER TABLE message DROP COLUMN discard_reason;
              PRAGMA user_version = 1;",
         )
         .unwrap();
@@ -34,6 +37,9 @@ fn what_was_owed_before_is_sent() {
     gateway.restart_with(&Options::new());
     gateway.wait_until_done(&[&study.uid]);
     assert_eq!(gateway.messages_by_study()[&study.uid].len(), 1);
+    let studies = gateway.get("/api/v1/studies");
+    let listed = &studies["studies"][0]["study_instance_uid"];
+    assert_eq!(*listed, study.uid.as_str(), "studies of before are listed");
     let database = rusqlite::Connection::open(&path).unwrap();
     assert_eq!(format(&database), 3);
 }

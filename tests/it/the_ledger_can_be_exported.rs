@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::support::operator::Operator;
 use crate::support::{Gateway, Instance, Options, RawPeer, SOON, Study, wait_for, wait_until};
 
 type Rows = Vec<BTreeMap<String, String>>;
@@ -93,6 +94,14 @@ fn every_instance_is_a_row_with_its_times_and_outcomes() {
         }
     }
 
+    // The command writes what the server sends.
+    let file = gateway.dir().join("ledger.csv");
+    let words = ["ledger", "export", "-o", file.to_str().unwrap()];
+    let told = Operator::new().command(&gateway, &words);
+    assert!(told.status.success(), "{told:?}");
+    let (_, body) = gateway.ask("/api/v1/ledger.csv").unwrap();
+    assert_eq!(std::fs::read_to_string(file).unwrap(), body);
+
     // By sender, and by time.
     let sources = gateway.get("/api/v1/sources?since=1h");
     let of = |ae: &str| {
@@ -119,8 +128,8 @@ fn every_instance_is_a_row_with_its_times_and_outcomes() {
         let uid = |study: &Value| study["study_instance_uid"].as_str().unwrap().to_owned();
         studies.iter().map(uid).collect()
     };
-    assert_eq!(studies("calling_ae=CT3"), [ct.uid.clone()]);
-    assert_eq!(studies("modality=DX&state=done"), [chest.uid.clone()]);
+    assert_eq!(studies("calling_ae=CT3"), [ct.uid.as_str()]);
+    assert_eq!(studies("modality=DX&state=done"), [chest.uid.as_str()]);
     assert!(studies("state=receiving").is_empty());
     assert!(studies("since=2099-01-01T00:00:00Z").is_empty());
     // Page by page: the one first heard of last first, each once.
@@ -129,7 +138,7 @@ fn every_instance_is_a_row_with_its_times_and_outcomes() {
     let next = first["next"].as_str().unwrap();
     assert_eq!(
         studies(&format!("limit=1&cursor={next}")),
-        [chest.uid.clone()]
+        [chest.uid.as_str()]
     );
     let (status, _) = gateway.ask("/api/v1/studies?since=yesterday").unwrap();
     assert_eq!(status, 400);
