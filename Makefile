@@ -47,7 +47,7 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	cargo bench --quiet --bench prepare
 	cargo bench --quiet --bench engine -- models
 
-setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK and the tests' Python packages
+setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK, Orthanc and the tests' Python packages
 	scripts/setup.sh test
 
 .deps/onnxruntime/lib/libonnxruntime.so:

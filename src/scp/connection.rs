@@ -57,9 +57,11 @@ impl Connection {
             Err(Refused::Interrupted(interruption)) => {
                 self.report_no_association(&interruption, shared);
                 let listening = abort(&mut stream, interruption.abort_without_association()).await;
-                if listening && matches!(interruption, Interruption::UnrecognizedPdu(_)) {
-                    // A browser or a scanner does not know that an A-ABORT asks it to close. It must
-                    // not hold a connection until ARTIM expires.
+                let unknown = matches!(interruption, Interruption::UnrecognizedPdu(_));
+                if listening && unknown && stream.is_beyond_reason() {
+                    // No PDU: text or TLS, whose length is always beyond reason. A browser or a
+                    // scanner does not know that an A-ABORT asks it to close, and must not hold a
+                    // connection until ARTIM expires.
                     stream.close_our_side().await;
                 }
                 listening

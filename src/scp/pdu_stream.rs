@@ -277,6 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> PduStream<S> {
             .await
     }
 
+    /// Whether the header that was read announced more than any PDU has before an association.
+    pub(super) fn is_beyond_reason(&self) -> bool {
+        self.pdu_rest > MAX_REQUEST_LENGTH
+    }
+
     /// Ends what we send, so that whoever waits for the end of it sees it.
     pub(super) async fn close_our_side(&mut self) {
         self.stream.close_our_side().await;
