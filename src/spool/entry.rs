@@ -25,6 +25,8 @@ use crate::dicom::{IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME};
 pub const ENVELOPE_BYTES: usize = 320;
 
 const MAGIC: &[u8; 4] = b"PGW1";
+/// What the envelopes of all versions begin with; one character of version follows.
+const FAMILY: &[u8; 3] = b"PGW";
 
 /// Names an entry: its place in the order of arrival, and its file (`<16 hex digits>.dcm`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -227,7 +229,7 @@ pub(super) enum Opened {
     /// Our file, never completed: nothing was promised about it.
     Incomplete,
     /// Not a file this version wrote.
-    Foreign(&'static str),
+    Foreign(String),
 }
 
 /// Reads preamble, file meta and envelope from the first bytes of a file.
@@ -238,7 +240,7 @@ pub(super) fn open(id: EntryId, head: &[u8]) -> Opened {
         return if blank {
             Opened::Incomplete
         } else {
-            Opened::Foreign("no DICM prefix")
+            Opened::Foreign("no DICM prefix".to_owned())
         };
     }
     let mut fields = Fields { head, at: 132 };
@@ -250,17 +252,31 @@ pub(super) fn open(id: EntryId, head: &[u8]) -> Opened {
             break;
         }
     }
-    let Some(envelope) = meta.get(&0x0102).filter(|e| e.len() == ENVELOPE_BYTES) else {
-        return Opened::Foreign("no envelope in the file meta");
-    };
+    let envelope = meta.get(&0x0102).copied().unwrap_or_default();
+    if let Some(version) = later_version(envelope) {
+        return Opened::Foreign(format!(
+            "written by a newer gateway, its envelope is {version}"
+        ));
+    }
+    if envelope.len() != ENVELOPE_BYTES {
+        return Opened::Foreign("no envelope in the file meta".to_owned());
+    }
     if envelope.iter().all(|byte| *byte == 0) {
         return Opened::Incomplete;
     }
     let data_set_at = fields.at as u64;
     match unseal(id, envelope, &meta) {
         Some(entry) => Opened::Sealed(Box::new(entry), data_set_at),
-        None => Opened::Foreign("envelope does not check"),
+        None => Opened::Foreign("envelope does not check".to_owned()),
     }
+}
+
+/// The first bytes of an envelope of ours that this version does not know.
+fn later_version(envelope: &[u8]) -> Option<&str> {
+    let magic = std::str::from_utf8(envelope.get(..MAGIC.len())?).ok()?;
+    let ours = magic.as_bytes().starts_with(FAMILY) && magic.as_bytes() != MAGIC;
+    let printable = magic.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    (ours && printable).then_some(magic)
 }
 
 struct Fields<'a> {

@@ -16,6 +16,9 @@
 //! - A crash leaves unsealed files (never acknowledged: removed at start) and sealed ones. Files at or
 //!   above the watermark are checked against their SHA-256 at start, because a seal may have reached
 //!   the disk before the data; all ids below it were settled while the process was alive.
+//! - What a start believes is durable: a process that was killed may have left files that only memory
+//!   holds, so a start syncs what it has to check. No id below the watermark is given out again, and
+//!   the watermark passes a file that was given up when its removal is durable.
 //! - The index in memory is rebuilt from the directory; nothing else is needed to recover.
 
 mod capacity;

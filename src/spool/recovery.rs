@@ -135,7 +135,7 @@ fn check(path: &Path, id: EntryId, watermark: EntryId) -> io::Result<Verdict> {
         // Below the watermark every file had been sealed and synced, so an open one is damage.
         Opened::Incomplete if unsettled => Verdict::Incomplete,
         Opened::Incomplete => Verdict::Corrupt("the envelope is gone".to_owned()),
-        Opened::Foreign(reason) => Verdict::Corrupt(reason.to_owned()),
+        Opened::Foreign(reason) => Verdict::Corrupt(reason),
     })
 }
 

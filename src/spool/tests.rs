@@ -381,3 +381,36 @@ fn one_that_was_kept_for_inquiry_is_set_aside_whole() {
     assert_eq!(spool.kept().instances, 1);
     assert!(spool.index().next_id > id.0);
 }
+
+#[test]
+fn ids_stay_above_the_watermark_when_the_clock_goes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    // A mark of tomorrow, and nothing left of it.
+    let tomorrow = u64::try_from(Timestamp::now().0 / 1000 + 86_400_000).unwrap() << 16;
+    drop(spool);
+    fs::write(dir.path().join("watermark"), format!("{tomorrow:016x}\n")).unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "2.25.1", &[1; 64]).unwrap();
+    assert!(spool.entries()[0].id.0 >= tomorrow);
+}
+
+/// The first lines of the reasons in quarantine.
+fn reasons(dir: &Path) -> Vec<String> {
+    let found = fs::read_dir(dir.join("quarantine")).unwrap();
+    let paths = found.map(|item| item.unwrap().path());
+    let reasons = paths.filter(|path| path.extension().is_some_and(|ext| ext == "reason"));
+    let text = reasons.map(|path| fs::read_to_string(path).unwrap());
+    text.map(|text| text.lines().next().unwrap_or_default().to_owned())
+        .collect()
+}
+
+#[test]
+fn a_foreign_directory_is_set_aside_too() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir_all(dir.path().join("data/strange")).unwrap();
+    let (_spool, recovered) = open(dir.path());
+    assert_eq!(recovered.corrupt.len(), 1);
+    assert!(files(dir.path()).is_empty());
+    assert!(reasons(dir.path())[0].contains("not a file"));
+}
