@@ -59,7 +59,9 @@ fn check_all(send: impl Fn(u16, &[Case])) {
     let Some(route) = rabbit::shared() else {
         return;
     };
-    let (gateway, bus) = (Gateway::start(&Options::amqp(&route)), Bus::new(&route));
+    // A sender that has to wait for a processor pauses inside a volume.
+    let options = Options::amqp(&route).set("study.quiet_period", "2s");
+    let (gateway, bus) = (Gateway::start(&options), Bus::new(&route));
     let cases = golden::cases();
     send(gateway.dicom_port, &cases);
     let studies: Vec<&str> = cases.iter().map(|case| case.study.as_str()).collect();
