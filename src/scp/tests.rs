@@ -50,6 +50,7 @@ impl World {
             commitments: Some(Commitments::new(database.clone())),
             procedures: Procedures::new(database),
             desk: Arc::default(),
+            deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
         };
         let (spool, metrics) = (Arc::new(spool), Arc::new(Metrics::new().unwrap()));
         let config = Config {
