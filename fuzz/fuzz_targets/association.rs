@@ -105,6 +105,7 @@ fuzz_target!(|input: &[u8]| {
         commitments: Some(commitment::Store::new(world.database.clone())),
         procedures: procedure::Store::new(world.database.clone()),
         desk: Arc::default(),
+        deliveries: Arc::new(scp::Deliveries::new(mpsc::channel(1).0)),
     };
     let (spool, metrics) = (Arc::clone(&world.spool), Arc::clone(&world.metrics));
     let server = Server::new(config, spool, metrics, wake, services, draining);

@@ -42,7 +42,7 @@ fn it_sends_with_and_without_transcoding() {
             .collect();
         let judged = |outcome: &&Value| **outcome == "finding" || **outcome == "no-finding";
         assert!(
-            outcomes.iter().any(|outcome| judged(outcome)),
+            outcomes.iter().any(judged),
             "{outcomes:?}"
         );
     }
@@ -128,7 +128,7 @@ fn it_asks_for_storage_commitment() {
     };
     let study = Study::ct();
     let images: Vec<Instance> = (1..=3).map(|number| study.image(number)).collect();
-    let study_id = images.iter().map(|image| orthanc.upload(image)).last();
+    let study_id = images.iter().map(|image| orthanc.upload(image)).next_back();
     let (status, answer) = store(&orthanc, &[&study_id.unwrap()]);
     assert_eq!(status, 200, "{answer}");
     fn name(image: &Instance) -> (&str, &str) {
