@@ -8,7 +8,6 @@ falls short is printed like any other.
 """
 
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -138,8 +137,8 @@ def restart(binary: str, work: Path, count: int) -> None:
 
     def show(what: str, models: str, **settings: str) -> None:
         gateway = Gateway(binary, spool, **waiting | settings)
-        spooled = re.search(r"^pacs_gateway_spool_instances (\d+)", gateway.metrics(), re.M)[1]
-        assert int(spooled) == received, f"{spooled} instances"
+        # The gauge is set once a second.
+        wait_for(lambda: f"\npacs_gateway_spool_instances {received}\n" in gateway.metrics(), 10)
         print(f"| {what} | {models} | {gateway.ready_after:.2f} |", flush=True)
         gateway.stop()
 
