@@ -116,8 +116,9 @@ pub(super) fn report_wait(answer: &Answer) {
     let missing = answer.evidence.iter();
     let missing = missing.filter(|piece| piece.verdict == Verdict::Incomplete);
     let missing: Vec<String> = missing.map(Evidence::in_words).collect();
-    let (study, missing) = (&answer.question.study, missing.join(", "));
-    tracing::info!(%study, missing, "a study is waited for");
+    let missing = missing.join(", ");
+    tracing::info!(missing, "a study is waited for");
+    tracing::debug!(study = %answer.question.study, missing, "which study is waited for");
 }
 
 /// Everything that is known of a study with these entries, the strongest first.

@@ -128,8 +128,8 @@ fn it_asks_for_storage_commitment() {
     };
     let study = Study::ct();
     let images: Vec<Instance> = (1..=3).map(|number| study.image(number)).collect();
-    let study_id = images.iter().map(|image| orthanc.upload(image)).next_back();
-    let (status, answer) = store(&orthanc, &[&study_id.unwrap()]);
+    let study_ids: Vec<String> = images.iter().map(|image| orthanc.upload(image)).collect();
+    let (status, answer) = store(&orthanc, &[&study_ids[0]]);
     assert_eq!(status, 200, "{answer}");
     fn name(image: &Instance) -> (&str, &str) {
         (&image.sop_class, &image.sop_instance)
