@@ -17,7 +17,7 @@ use libfuzzer_sys::fuzz_target;
 use pacs_gateway_fuzz::dicom::Status;
 use pacs_gateway_fuzz::dicom::command::{Command, CommandField};
 use pacs_gateway_fuzz::durable::database::Database;
-use pacs_gateway_fuzz::scp::{Config, Server, Services, UserIdentity};
+use pacs_gateway_fuzz::scp::{Config, Deliveries, Server, Services, UserIdentity};
 use pacs_gateway_fuzz::spool::{self, Spool};
 use pacs_gateway_fuzz::telemetry::Metrics;
 use pacs_gateway_fuzz::units::ByteSize;
@@ -105,7 +105,7 @@ fuzz_target!(|input: &[u8]| {
         commitments: Some(commitment::Store::new(world.database.clone())),
         procedures: procedure::Store::new(world.database.clone()),
         desk: Arc::default(),
-        deliveries: Arc::new(scp::Deliveries::new(mpsc::channel(1).0)),
+        deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
     };
     let (spool, metrics) = (Arc::clone(&world.spool), Arc::clone(&world.metrics));
     let server = Server::new(config, spool, metrics, wake, services, draining);

@@ -6,7 +6,7 @@ use super::entry::tests::arrival;
 use super::*;
 
 /// A minimal explicit VR little-endian data set.
-fn data_set(sop_instance: &str, study: &str, pixels: &[u8]) -> Vec<u8> {
+pub(super) fn data_set(sop_instance: &str, study: &str, pixels: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut put = |group: u16, element: u16, vr: &[u8; 2], value: &str| {
         let mut value = value.as_bytes().to_vec();
@@ -42,7 +42,19 @@ fn open(dir: &Path) -> (Spool, Recovered) {
     Spool::open(config(dir)).unwrap()
 }
 
-fn store(spool: &Spool, sop_instance: &str, pixels: &[u8]) -> Result<Stored, SpoolError> {
+pub(super) fn open_with(dir: &Path, duplicates: DuplicatePolicy) -> (Spool, Recovered) {
+    let config = Config {
+        duplicates,
+        ..config(dir)
+    };
+    Spool::open(config).unwrap()
+}
+
+pub(super) fn store(
+    spool: &Spool,
+    sop_instance: &str,
+    pixels: &[u8],
+) -> Result<Stored, SpoolError> {
     let mut incoming = spool.begin(arrival(sop_instance))?;
     for piece in data_set(sop_instance, "2.25.200", pixels).chunks(7) {
         incoming.append(piece)?;

@@ -41,10 +41,7 @@ fn it_sends_with_and_without_transcoding() {
             .map(|message| &message["data"]["outcome"])
             .collect();
         let judged = |outcome: &&Value| **outcome == "finding" || **outcome == "no-finding";
-        assert!(
-            outcomes.iter().any(judged),
-            "{outcomes:?}"
-        );
+        assert!(outcomes.iter().any(judged), "{outcomes:?}");
     }
 }
 
