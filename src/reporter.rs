@@ -22,7 +22,7 @@ use crate::dicom::{STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, SopClassUid,
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
 use crate::retry::Backoff;
-use crate::scu::{EventReport, Peers, report_event};
+use crate::scu::{EventReport, Peers, chain, report_event};
 use crate::spool::{EntryId, Spool};
 use crate::telemetry::Metrics;
 
@@ -279,8 +279,7 @@ impl Reporter {
             }
             Ok(Err(error)) => {
                 count(NEW, "unreachable");
-                let why = format!("{:#}", anyhow::Error::new(error));
-                Err(Undelivered::Failed(why))
+                Err(Undelivered::Failed(chain(&error)))
             }
             Err(_) => {
                 count(NEW, "unreachable");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::task::spawn_blocking;
 
 use super::connection::Connection;
-use super::{ScuError, Target};
+use super::{ScuError, Target, chain};
 use crate::dicom::file_meta::FileMetaError;
 use crate::dicom::{AeTitle, FileMeta, SopClassUid, Status, TransferSyntaxUid};
 
@@ -226,18 +226,6 @@ fn unsent(path: PathBuf, error: SendError) -> Sent {
         bytes: 0,
         elapsed: Duration::ZERO,
     }
-}
-
-/// An error with its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }
 
 /// Finds the files and reads what they are, in a stable order.
