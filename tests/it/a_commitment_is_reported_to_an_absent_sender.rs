@@ -3,9 +3,8 @@
 
 use serde_json::json;
 
-use crate::support::commitment::{
-    Node, ask_and_leave, asks, events, free_port, new_uid, reference, request,
-};
+use crate::support::commitment::{Node, ask_and_leave, asks, events, new_uid, reference, request};
+use crate::support::ports::free_port;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
 
 /// A gateway that finds CT2 at this port.

@@ -3,7 +3,8 @@
 
 use serde_json::json;
 
-use crate::support::commitment::{Node, ask_and_leave, free_port, new_uid, reference};
+use crate::support::commitment::{Node, ask_and_leave, new_uid, reference};
+use crate::support::ports::free_port;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
 
 #[test]

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::commitment::{Node, ask_and_leave, free_port, new_uid, reference};
+use crate::support::commitment::{Node, ask_and_leave, new_uid, reference};
+use crate::support::ports::free_port;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
 
 const KEEP: Duration = Duration::from_secs(4);

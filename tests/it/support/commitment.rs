@@ -1,7 +1,6 @@
 //! Storage Commitment from the other side: pynetdicom asks, and takes the reports.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -54,12 +53,6 @@ pub fn ask_and_leave(port: u16, transaction: &str, references: &[Value]) {
 /// The reports in what a peer said.
 pub fn events(said: &[Value]) -> Vec<&Value> {
     said.iter().filter_map(|line| line.get("event")).collect()
-}
-
-/// A port that nobody listens on.
-pub fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// A node that takes reports. It ends when it is dropped.

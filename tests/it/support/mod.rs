@@ -14,6 +14,7 @@ pub mod orthanc;
 pub mod pacs;
 pub mod pdus;
 pub mod peers;
+pub mod ports;
 pub mod rabbit;
 pub mod raw_peer;
 pub mod reaper;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::rabbit::free_port;
+use super::ports::free_port;
 use super::{Gateway, Instance, SOON, peers, reaper, wait_for, wait_until};
 
 /// Its AE title.

@@ -2,10 +2,11 @@
 //! chooses.
 
 use std::io::{BufRead, BufReader};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 
 use super::options::repository;
+use super::ports::free_port;
 use super::{Instance, SOON, peers, reaper, wait_until};
 use crate::support::gateway::binary;
 
@@ -112,12 +113,6 @@ impl Pacs {
         let send = send.args(["send", "--to", &self.target()]).arg(&files);
         peers::succeeded(&peers::run(send));
     }
-}
-
-/// For those who cannot take one by themselves.
-fn free_port() -> u16 {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    free.local_addr().unwrap().port()
 }
 
 impl Drop for Pacs {

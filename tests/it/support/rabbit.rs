@@ -3,7 +3,6 @@
 //! Scenarios share a node and keep apart by the names of their exchanges and queues. Those that stop
 //! or kill the broker take turns at a second node, which is always a private one.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
@@ -12,6 +11,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::peers::{find, run, skip, succeeded};
+use super::ports::{free_port, own_port};
 use super::{reaper, wait_until};
 
 /// A node boots in a few seconds when it has a core for itself.
@@ -115,13 +115,13 @@ impl Node {
         let home = tempfile::tempdir().unwrap().keep();
         reaper::remove_at_exit(&home);
         std::fs::write(home.join("plugins"), "[].\n").unwrap();
-        let port = free_port();
+        let port = own_port();
         let mut node = Self {
             program,
             home,
             name: format!("gw{}-{port}@localhost", std::process::id()),
             port,
-            dist_port: free_port(),
+            dist_port: own_port(),
             child: None,
         };
         node.start();
@@ -148,10 +148,14 @@ impl Node {
         if self.child.is_some() {
             return;
         }
-        let child = self.command().spawn().unwrap();
-        reaper::adopt(child.id());
-        self.child = Some(child);
         wait_until("RabbitMQ", BOOT, || {
+            // A boot that failed, for example as somebody else had the port for a moment, is repeated.
+            let ended = self.child.as_mut().map(|child| child.try_wait().unwrap());
+            if !matches!(ended, Some(None)) {
+                let child = self.command().spawn().unwrap();
+                reaper::adopt(child.id());
+                self.child = Some(child);
+            }
             std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
         });
     }
@@ -241,10 +245,4 @@ fn epmd_port() -> u16 {
         port
     });
     *EPMD
-}
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
-    socket.local_addr().unwrap().port()
 }
