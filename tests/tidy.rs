@@ -58,7 +58,7 @@ fn documents() -> Vec<PathBuf> {
 
 /// The code of a source file: no comments, no tests. A test module is the end of its file.
 fn code(path: &Path) -> String {
-    if path.file_name().unwrap() == "tests.rs" {
+    if path.file_name().unwrap() == "tests.rs" || path.parent().unwrap().ends_with("tests") {
         return String::new();
     }
     let text = read(path);

@@ -483,6 +483,4 @@ fn remove_if_present(path: &Path) -> io::Result<()> {
 }
 
 #[cfg(test)]
-mod model_tests;
-#[cfg(test)]
 mod tests;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod model;
+
 use super::entry::tests::arrival;
 use super::*;
 

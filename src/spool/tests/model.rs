@@ -1,14 +1,12 @@
 //! The spool beside a model of it: whatever is done in whatever order, and whenever the process ends, the
 //! same instances are there, current or not, and on disk bit for bit.
 
-#![allow(clippy::unwrap_used)]
-
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::tests::{data_set, open_with, store};
-use super::*;
+use super::super::*;
+use super::{arrival, data_set, open_with, store};
 
 /// What may happen. Numbers choose among what there is.
 #[derive(Debug, Clone)]
@@ -108,9 +106,7 @@ fn perform(
             place.insert(id, (*number, *content));
         }
         Step::Abandon { uid: number } => {
-            let mut incoming = spool
-                .begin(super::entry::tests::arrival(&uid(*number)))
-                .unwrap();
+            let mut incoming = spool.begin(arrival(&uid(*number))).unwrap();
             incoming.append(b"half of it").unwrap();
         }
         Step::Release { which } => {
