@@ -19,7 +19,7 @@ use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::findings::event::RuntimeFacts;
-use crate::http::{Api, Phase, Ports, Server};
+use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
@@ -54,6 +54,7 @@ pub struct App {
     inbox: Inbox,
     orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
+    access: Arc<Access>,
     ports: Ports,
 }
 
@@ -117,8 +118,8 @@ impl App {
         )
         .await
         .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
-        let token = config.http.check_token().await;
-        token.context("http.admin_token_file")?;
+        let access = Access::new(&config.http).await;
+        let access = Arc::new(access.context("http.operate_token_files")?);
         let server = Server::bind(&config.http)
             .await
             .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;
@@ -185,6 +186,7 @@ impl App {
             inbox: Inbox::new(wake_ups, releases, ordered),
             orders,
             broker_state,
+            access,
             ports,
             config,
         })
@@ -311,7 +313,7 @@ impl App {
             metrics: Arc::clone(&self.pipeline.metrics),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
-            admin_token_file: self.config.http.admin_token_file.clone(),
+            access: Arc::clone(&self.access),
             monitor: Arc::clone(&self.pipeline.monitor),
             orders: self.orders.clone(),
             broker: self.broker_state.clone(),

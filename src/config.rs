@@ -53,6 +53,8 @@ pub struct Config {
     pub http: http::Config,
     /// Logs.
     pub log: telemetry::logging::Config,
+    /// Traces.
+    pub traces: telemetry::traces::Config,
     /// How the process ends.
     pub shutdown: Shutdown,
 }
@@ -61,6 +63,8 @@ pub struct Config {
 #[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Shutdown {
+    /// Everything goes on as before while `/readyz` already says no.
+    pub delay: HumanDuration,
     /// Associations finish the message in hand.
     pub associations: HumanDuration,
     /// Studies in hand are finished.
@@ -72,6 +76,7 @@ pub struct Shutdown {
 impl Default for Shutdown {
     fn default() -> Self {
         Self {
+            delay: HumanDuration::from_secs(0),
             associations: HumanDuration::from_secs(10),
             studies: HumanDuration::from_secs(10),
             outbox: HumanDuration::from_secs(5),

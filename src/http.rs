@@ -1,7 +1,7 @@
 //! HTTP: probes, metrics, the receipt ledger, models. Whatever changes something
-//! asks [`admin`] first.
+//! needs a token, see [`access`].
 
-mod admin;
+mod access;
 mod complete;
 mod export;
 mod models;
@@ -18,14 +18,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::io::ReaderStream;
 use tokio_util::sync::CancellationToken;
+
+pub use self::access::{Access, Secret};
 
 use crate::artefact;
 use crate::broker;
@@ -49,30 +52,42 @@ const MAX_ROWS: u32 = 10_000;
 pub struct Config {
     /// Address and port; port 0 takes a free one.
     pub bind: String,
-    /// File with the bearer token of requests that change something; empty: there are none.
-    pub admin_token_file: PathBuf,
+    /// A listener of its own for probes and metrics; empty: they are on `bind`.
+    pub probe_bind: String,
+    /// Files with bearer tokens of who may read, one each.
+    pub read_token_files: Vec<PathBuf>,
+    /// Files with bearer tokens of who may also change something.
+    pub operate_token_files: Vec<PathBuf>,
+    /// Tokens of who may read, meant for the environment.
+    pub read_tokens: Vec<Secret>,
+    /// Likewise of who may also change something.
+    pub operate_tokens: Vec<Secret>,
+    /// HTTPS on `bind`.
+    pub tls: Tls,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             bind: "0.0.0.0:8080".to_owned(),
-            admin_token_file: PathBuf::new(),
+            probe_bind: String::new(),
+            read_token_files: Vec::new(),
+            operate_token_files: Vec::new(),
+            read_tokens: Vec::new(),
+            operate_tokens: Vec::new(),
+            tls: Tls::default(),
         }
     }
 }
 
-impl Config {
-    /// Reads the token once, so that a file that cannot be used is an error at start.
-    ///
-    /// # Errors
-    /// The file and the reason.
-    pub async fn check_token(&self) -> std::io::Result<()> {
-        if !self.admin_token_file.as_os_str().is_empty() {
-            admin::token(&self.admin_token_file).await?;
-        }
-        Ok(())
-    }
+/// The `[http.tls]` section.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// PEM file of our certificate and its chain; empty: no TLS.
+    pub certificate: PathBuf,
+    /// PEM file of our private key.
+    pub key: PathBuf,
 }
 
 /// Ports in use.
@@ -116,8 +131,8 @@ pub struct Api {
     pub registry: Arc<Registry>,
     /// Execution provider.
     pub provider: &'static str,
-    /// Where the token is; empty: nowhere.
-    pub admin_token_file: PathBuf,
+    /// Who may ask for what.
+    pub access: Arc<Access>,
     /// What models say, and whether it drifts.
     pub monitor: Arc<Monitor>,
     /// What people say to the pipeline.
@@ -155,38 +170,38 @@ impl Server {
     }
 }
 
+/// Every route, by who may ask: anybody, who has a token, who has one to operate with.
 fn router(api: Api) -> Router {
-    Router::new()
+    let open = Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(openapi));
+    let read = Router::new()
         .route("/api/v1/studies", get(studies::list))
         .route("/api/v1/studies/{uid}", get(studies::show))
-        .route("/api/v1/studies/{uid}/complete", post(complete::complete))
         .route("/api/v1/sources", get(studies::sources))
         .route("/api/v1/ledger.csv", get(export::csv))
         .route("/api/v1/ledger.ndjson", get(export::ndjson))
         .route("/api/v1/commitments", get(commitments))
         .route("/api/v1/outbox", get(outbox::list))
-        .route("/api/v1/outbox/retry", post(outbox::retry_all))
-        .route(
-            "/api/v1/outbox/{id}",
-            get(outbox::show).delete(outbox::discard),
-        )
-        .route("/api/v1/outbox/{id}/retry", post(outbox::retry))
+        .route("/api/v1/outbox/{id}", get(outbox::show))
         .route("/api/v1/quarantine", get(quarantine::list))
-        .route("/api/v1/quarantine/retry", post(quarantine::retry_some))
-        .route(
-            "/api/v1/quarantine/{entry}",
-            get(quarantine::show).delete(quarantine::discard),
-        )
-        .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
+        .route("/api/v1/quarantine/{entry}", get(quarantine::show))
         .route("/api/v1/artefacts/{name}", get(artefact))
-        .route("/api/v1/models", get(models::list))
+        .route("/api/v1/models", get(models::list));
+    let operate = Router::new()
+        .route("/api/v1/studies/{uid}/complete", post(complete::complete))
+        .route("/api/v1/outbox/retry", post(outbox::retry_all))
+        .route("/api/v1/outbox/{id}", delete(outbox::discard))
+        .route("/api/v1/outbox/{id}/retry", post(outbox::retry))
+        .route("/api/v1/quarantine/retry", post(quarantine::retry_some))
+        .route("/api/v1/quarantine/{entry}", delete(quarantine::discard))
+        .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
         .route("/api/v1/models/reload", post(models::reload))
         .route("/api/v1/models/{name}/serve", post(models::serve))
-        .route("/api/v1/openapi.json", get(openapi))
-        .with_state(api)
+        .route_layer(from_fn_with_state(api.clone(), access::operate));
+    open.merge(read).merge(operate).with_state(api)
 }
 
 /// Ready while associations are accepted. A broker that is away does not count: what is received is

@@ -12,10 +12,12 @@
 pub mod child;
 pub mod clock;
 pub mod lifecycle;
+pub mod live;
 pub mod priority;
 pub mod refusal;
 pub mod retry;
 pub mod telemetry;
+pub mod tls;
 pub mod units;
 
 pub mod decoder;

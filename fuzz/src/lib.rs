@@ -16,6 +16,8 @@ pub mod commitment;
 pub mod dicom;
 #[path = "../../src/durable/mod.rs"]
 pub mod durable;
+#[path = "../../src/live.rs"]
+pub mod live;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
 #[path = "../../src/pixel/mod.rs"]
@@ -38,6 +40,8 @@ pub mod telemetry {
     pub mod metrics;
     pub use metrics::Metrics;
 }
+#[path = "../../src/tls/mod.rs"]
+pub mod tls;
 #[path = "../../src/units.rs"]
 pub mod units;
 

@@ -42,6 +42,14 @@ pub struct Config {
     pub kind: Kind,
     /// AMQP 0-9-1 URL. It may hold a password: it is never logged.
     pub url: String,
+    /// File with the user name, instead of the one in `url`; read at each connection.
+    pub username_file: PathBuf,
+    /// Likewise with the password.
+    pub password_file: PathBuf,
+    /// How we say who we are.
+    pub sasl: Sasl,
+    /// For `amqps://`.
+    pub tls: Tls,
     /// Where `kind = "file"` appends, one message per line.
     pub file: PathBuf,
     /// Topic exchange; `<exchange>.unrouted` and `<exchange>.dlx` go with it.
@@ -73,6 +81,10 @@ impl Default for Config {
         Self {
             kind: Kind::Amqp,
             url: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
+            username_file: PathBuf::new(),
+            password_file: PathBuf::new(),
+            sasl: Sasl::Plain,
+            tls: Tls::default(),
             file: PathBuf::from("findings.ndjson"),
             exchange: "pacs.findings".to_owned(),
             queue: "pacs.findings".to_owned(),
@@ -82,6 +94,28 @@ impl Default for Config {
             window: 256,
         }
     }
+}
+
+/// How we say who we are (RFC 4422).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sasl {
+    /// User name and password.
+    Plain,
+    /// By our certificate.
+    External,
+}
+
+/// The `[broker.tls]` section. All files are PEM.
+#[derive(Debug, Clone, Default, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Authority of the broker's certificate; empty: those of the system.
+    pub ca: PathBuf,
+    /// Our certificate and its chain; empty: none.
+    pub certificate: PathBuf,
+    /// Our private key.
+    pub key: PathBuf,
 }
 
 /// Where messages go.

@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
 use super::admission::Slot;
+use super::config::Config;
 use super::interruption::Interruption;
 use super::items::items;
 use super::negotiation::{self, Agreement, Titles};
@@ -62,10 +63,11 @@ impl From<Interruption> for Refused {
 pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut PduStream<S>,
     peer: IpAddr,
+    config: &Config,
     shared: &Shared,
 ) -> Result<Established, Refused> {
     let (request, user) = read_request(stream).await?;
-    let (titles, slot) = match admit(&request, peer, shared) {
+    let (titles, slot) = match admit(&request, peer, config, shared) {
         Ok(admitted) => admitted,
         Err((rejection, titles)) => {
             send(stream, &Pdu::AssociationRJ(rejection.pdu())).await?;
@@ -73,7 +75,7 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
         }
     };
     let commitment = shared.services.commitments.is_some();
-    let agreement = negotiation::agree(&request, &user, &titles, &shared.config, commitment)?;
+    let agreement = negotiation::agree(&request, &user, &titles, config, commitment)?;
     send(stream, &Pdu::AssociationAC(agreement.reply.clone())).await?;
     Ok(Established {
         titles,
@@ -87,10 +89,10 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 fn admit(
     request: &AssociationRQ,
     peer: IpAddr,
+    config: &Config,
     shared: &Shared,
 ) -> Result<(Titles, Slot), (Rejection, Option<Titles>)> {
-    let titles =
-        negotiation::admit(request, &shared.config).map_err(|rejection| (rejection, None))?;
+    let titles = negotiation::admit(request, config).map_err(|rejection| (rejection, None))?;
     if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }

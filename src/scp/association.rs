@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::Shared;
 use super::commitment::Reports;
+use super::config::Config;
 use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::negotiation::{Context, Titles};
@@ -39,6 +40,7 @@ pub(super) struct Tally {
 pub(super) struct Association<'a, S> {
     pub(super) stream: &'a mut PduStream<S>,
     pub(super) shared: &'a Shared,
+    pub(super) config: &'a Config,
     pub(super) peer: IpAddr,
     pub(super) titles: &'a Titles,
     pub(super) contexts: &'a HashMap<u8, Context>,
@@ -66,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         tokio::select! {
             biased;
             () = shared.draining.cancelled() => return Err(self.farewell().await),
-            waited = self.stream.wait_for_message(shared.config.idle_timeout.get()) => waited?,
+            waited = self.stream.wait_for_message(self.config.idle_timeout.get()) => waited?,
             outgoing = self.reports.next() => return self.send_report(outgoing).await,
         }
         let (id, request) = self.read_command().await?;
@@ -243,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         id: u8,
         current: Option<Pdv>,
     ) -> Result<(), Interruption> {
-        let mut allowed = self.shared.config.max_instance_bytes.bytes();
+        let mut allowed = self.config.max_instance_bytes.bytes();
         let mut pdv = match current {
             Some(pdv) => pdv,
             None => self.next_data_pdv(id).await?,

@@ -1,7 +1,10 @@
 //! What an operator can set about the DICOM listener (`[dicom]` in the configuration).
 
+use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 use crate::dicom::AeTitle;
@@ -21,8 +24,16 @@ const MAX_PDU_LENGTH: u32 = 16 << 20;
 pub struct Config {
     /// Address and port to listen on; port 0 lets the system choose.
     pub bind: SocketAddr,
+    /// Whether the listener without TLS is open.
+    pub plain: bool,
     /// Our Application Entity title.
     pub ae_title: AeTitle,
+    /// Further titles that we answer to.
+    pub called_ae_titles: Vec<AeTitle>,
+    /// Address blocks that may connect. Empty: any.
+    pub addresses: Vec<IpNet>,
+    /// From which blocks a calling AE title may come.
+    pub addresses_by_ae: BTreeMap<AeTitle, Vec<IpNet>>,
     /// Calling AE titles that may connect. Empty: any.
     pub calling_ae_titles: Vec<AeTitle>,
     /// Accept associations that call another title than ours.
@@ -47,11 +58,33 @@ pub struct Config {
     pub max_instance_bytes: ByteSize,
     /// Where other application entities are reached: AE title to `host:port`.
     pub peers: Peers,
+    /// The listener with TLS.
+    pub tls: Tls,
     /// What to do with SOP classes that DICOM did not register.
     pub private_sop_classes: PrivateSopClasses,
     /// What to do with a user identity. It is never checked.
     pub user_identity: UserIdentity,
 }
+
+/// The `[dicom.tls]` section: the listener with TLS, and our side of connections to `tls://` peers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tls {
+    /// Address and port; empty: there is no such listener.
+    pub bind: String,
+    /// PEM file of our certificate and its chain.
+    pub certificate: PathBuf,
+    /// PEM file of our private key.
+    pub key: PathBuf,
+    /// PEM files of the authorities whose certificates we trust.
+    pub ca: Vec<PathBuf>,
+    /// Whether clients must show a certificate.
+    pub client_certificate: ClientCertificate,
+    /// Which calling AE titles a certificate may use, by a name in it.
+    pub ae_titles: BTreeMap<String, Vec<AeTitle>>,
+}
+
+pub use crate::tls::ClientCertificate;
 
 /// Policy for user identities (PS3.7 D.3.3.7), which some requestors send with every association.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +110,11 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             bind: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 11112)),
+            plain: true,
             ae_title: AeTitle::gateway(),
+            called_ae_titles: Vec::new(),
+            addresses: Vec::new(),
+            addresses_by_ae: BTreeMap::new(),
             calling_ae_titles: Vec::new(),
             accept_any_called_ae_title: true,
             max_associations: 64,
@@ -89,6 +126,7 @@ impl Default for Config {
             pdu_timeout: HumanDuration::from_secs(60),
             max_instance_bytes: ByteSize(4 << 30),
             peers: Peers::default(),
+            tls: Tls::default(),
             private_sop_classes: PrivateSopClasses::Store,
             user_identity: UserIdentity::Ignore,
         }

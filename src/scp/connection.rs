@@ -1,6 +1,7 @@
 //! One TCP connection from its first byte to its last.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use prometheus::IntGauge;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -12,6 +13,7 @@ use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
 use super::commitment::Reports;
+use super::config::Config;
 use super::deliveries::Delivery;
 use super::interruption::Interruption;
 use super::linger::linger;
@@ -23,6 +25,8 @@ use super::rejection::Rejection;
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
     opened: Instant,
+    /// As it was when the connection came: a reload counts for the next one.
+    config: Arc<Config>,
     /// Counts the connection until it is dropped.
     _slot: Slot,
 }
@@ -38,18 +42,19 @@ impl Connection {
         Some(Self {
             peer,
             opened: Instant::now(),
+            config: shared.config.get(),
             _slot: slot,
         })
     }
 
     /// Negotiates, serves the association, and takes leave of the peer.
     pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, shared: &Shared) {
-        let config = &shared.config;
+        let config = &*self.config;
         let artim = config.artim_timeout.get();
         let deadline = self.opened + artim;
         let pdu_timeout = config.pdu_timeout.get();
         let mut stream = PduStream::new(stream, config.max_pdu_length, pdu_timeout, deadline);
-        let worth_lingering = match acceptor::accept(&mut stream, self.peer, shared).await {
+        let worth_lingering = match acceptor::accept(&mut stream, self.peer, config, shared).await {
             Ok(established) => {
                 self.serve_association(&mut stream, established, shared)
                     .await
@@ -94,6 +99,7 @@ impl Connection {
         let mut association = Association {
             stream: &mut *stream,
             shared,
+            config: &self.config,
             peer: self.peer,
             titles: &titles,
             contexts: &agreement.contexts,

@@ -45,7 +45,9 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-pub use self::config::{Config, ConfigError, PrivateSopClasses, UserIdentity};
+pub use self::config::{
+    ClientCertificate, Config, ConfigError, PrivateSopClasses, Tls, UserIdentity,
+};
 pub use self::deliveries::Deliveries;
 
 use self::admission::Admission;
@@ -54,6 +56,7 @@ use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
 use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
+use crate::live::Live;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use crate::{commitment as commitments, procedure as procedures};
@@ -93,7 +96,7 @@ pub struct Services {
 
 /// What all associations share.
 struct Shared {
-    config: Config,
+    config: Live<Config>,
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     wake: mpsc::Sender<StudyInstanceUid>,
@@ -123,6 +126,7 @@ impl Server {
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(&config);
+        let config = Live::new(config);
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -206,7 +210,7 @@ impl Listener {
         let Server { shared } =
             Server::new(config, spool, metrics, wake, services, draining.clone());
         let admission = Arc::clone(&shared.admission);
-        info!(address = %local_addr, ae_title = %shared.config.ae_title, "DICOM listener is ready");
+        info!(address = %local_addr, ae_title = %shared.config.get().ae_title, "DICOM listener is ready");
         let drained = async {
             draining.cancelled().await;
             admission.idle().await;

@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
 
     /// Reads fragments up to the last one. What does not fill a block is left in `block`.
     async fn pump(&mut self, id: u8, writer: &mut Writer, block: &mut Vec<u8>) -> Result<(), Stop> {
-        let most = self.shared.config.max_instance_bytes.bytes();
+        let most = self.config.max_instance_bytes.bytes();
         let mut received: u64 = 0;
         loop {
             let pdv = self.next_data_pdv(id).await?;

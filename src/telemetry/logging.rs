@@ -1,6 +1,7 @@
 //! Logs: `tracing` on stderr, for people on a terminal and as JSON elsewhere.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
@@ -13,6 +14,8 @@ pub struct Config {
     pub level: String,
     /// `auto`: JSON unless stderr is a terminal.
     pub format: Format,
+    /// File with the key of the hash that stands for a study in logs.
+    pub study_key_file: PathBuf,
 }
 
 impl Default for Config {
@@ -20,6 +23,7 @@ impl Default for Config {
         Self {
             level: "info".to_owned(),
             format: Format::Auto,
+            study_key_file: PathBuf::new(),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What the gateway tells about itself: logs and metrics. Never patient data.
+//! What the gateway tells about itself: logs, metrics and traces. Never patient data.
 
 pub mod logging;
 pub mod metrics;
+pub mod traces;
 
 pub use metrics::Metrics;

@@ -26,7 +26,7 @@ fn gateway(models: &Models) -> (Gateway, tempfile::NamedTempFile) {
     let options = Options::new()
         .set("models.dir", models.dir())
         .set("models.poll", "200ms")
-        .set("http.admin_token_file", token.path().to_owned());
+        .set("http.operate_token_files", [token.path().to_owned()]);
     (Gateway::start(&options), token)
 }
 
@@ -363,7 +363,7 @@ fn changing_needs_the_token() {
     };
     let (status, body) = post(&without, &format!("Bearer {TOKEN}"));
     assert_eq!(status, 403);
-    assert!(body.contains("http.admin_token_file"), "{body}");
+    assert!(body.contains("http.operate_token_files"), "{body}");
     for wrong in [
         "",
         "Bearer",

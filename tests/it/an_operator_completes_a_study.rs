@@ -11,7 +11,7 @@ fn gateway() -> (Gateway, tempfile::NamedTempFile) {
     std::fs::write(token.path(), format!("{TOKEN}\n")).unwrap();
     let options = Options::new()
         .set("study.quiet_period", "10m")
-        .set("http.admin_token_file", token.path().to_owned());
+        .set("http.operate_token_files", [token.path().to_owned()]);
     (Gateway::start(&options), token)
 }
 

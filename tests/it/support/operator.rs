@@ -27,7 +27,7 @@ impl Operator {
 
     /// The same with the token.
     pub fn admit(&self, options: Options) -> Options {
-        options.set("http.admin_token_file", self.token.path().to_owned())
+        options.set("http.operate_token_files", [self.token.path().to_owned()])
     }
 
     /// `pacs-gateway <words>`, with the address and the token.

@@ -104,6 +104,13 @@ impl From<PathBuf> for Setting {
     }
 }
 
+impl<const N: usize> From<[PathBuf; N]> for Setting {
+    fn from(paths: [PathBuf; N]) -> Self {
+        let paths = paths.map(|path| path.display().to_string());
+        Self(Value::from(paths.to_vec()))
+    }
+}
+
 impl From<i64> for Setting {
     fn from(number: i64) -> Self {
         Self(Value::from(number))
