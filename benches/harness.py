@@ -102,10 +102,12 @@ class Gateway:
             sys.exit("the gateway did not start")
         self.ready_after = time.perf_counter() - started
         self.port, self.http = ready["dicom_port"], ready["http_port"]
+        self.token = (spool / "operator.token").read_text().strip()
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 
     def get(self, path: str) -> dict:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}{path}") as answer:
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}{path}", headers={"Authorization": f"Bearer {self.token}"})
+        with urllib.request.urlopen(request) as answer:
             return json.load(answer)
 
     def metrics(self) -> str:

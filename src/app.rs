@@ -118,8 +118,7 @@ impl App {
         )
         .await
         .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
-        let access = Access::new(&config.http).await;
-        let access = Arc::new(access.context("http.operate_token_files")?);
+        let access = Arc::new(Access::new(&config.http, &config.spool.dir).await?);
         let server = Server::bind(&config.http)
             .await
             .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;

@@ -5,6 +5,7 @@ mod access;
 mod complete;
 mod export;
 mod models;
+pub mod operator;
 mod outbox;
 mod quarantine;
 mod studies;
@@ -59,8 +60,10 @@ pub struct Config {
     /// Files with bearer tokens of who may also change something.
     pub operate_token_files: Vec<PathBuf>,
     /// Tokens of who may read, meant for the environment.
+    #[serde(deserialize_with = "access::secrets")]
     pub read_tokens: Vec<Secret>,
     /// Likewise of who may also change something.
+    #[serde(deserialize_with = "access::secrets")]
     pub operate_tokens: Vec<Secret>,
     /// HTTPS on `bind`.
     pub tls: Tls,
@@ -189,7 +192,8 @@ fn router(api: Api) -> Router {
         .route("/api/v1/quarantine", get(quarantine::list))
         .route("/api/v1/quarantine/{entry}", get(quarantine::show))
         .route("/api/v1/artefacts/{name}", get(artefact))
-        .route("/api/v1/models", get(models::list));
+        .route("/api/v1/models", get(models::list))
+        .route_layer(from_fn_with_state(api.clone(), access::read));
     let operate = Router::new()
         .route("/api/v1/studies/{uid}/complete", post(complete::complete))
         .route("/api/v1/outbox/retry", post(outbox::retry_all))

@@ -37,7 +37,9 @@ pub mod spool;
 /// Without the logging of the binary.
 #[path = "../../src/telemetry"]
 pub mod telemetry {
+    mod budget;
     pub mod metrics;
+    pub use budget::Budget;
     pub use metrics::Metrics;
 }
 #[path = "../../src/tls/mod.rs"]

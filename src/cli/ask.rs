@@ -1,6 +1,5 @@
 //! How commands ask the running gateway, over its HTTP API; and `study`.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -8,40 +7,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
+use super::server::Gateway;
 use super::table;
 
 /// For an export, however long the ledger is.
 const DOWNLOAD: Duration = Duration::from_secs(3600);
-
-/// Where the gateway is.
-#[derive(Args)]
-pub(super) struct Gateway {
-    /// URL of the gateway's HTTP server.
-    #[arg(
-        long,
-        global = true,
-        default_value = "http://127.0.0.1:8080",
-        env = "PACS_GATEWAY_URL"
-    )]
-    url: String,
-}
-
-/// Who may change something.
-#[derive(Args)]
-pub(super) struct TokenArgs {
-    /// File with the token of `http.admin_token_file`.
-    #[arg(long, value_name = "FILE", env = "PACS_GATEWAY_TOKEN_FILE")]
-    token_file: PathBuf,
-}
-
-impl TokenArgs {
-    /// The token.
-    pub(super) fn read(&self) -> anyhow::Result<String> {
-        let text = std::fs::read_to_string(&self.token_file)
-            .with_context(|| format!("reading {}", self.token_file.display()))?;
-        Ok(text.trim().to_owned())
-    }
-}
 
 /// Arguments of `study`.
 #[derive(Args)]
@@ -178,8 +148,10 @@ pub(super) fn get_with(
     path: &str,
     query: &[(&str, &str)],
 ) -> anyhow::Result<Value> {
-    let url = url(gateway, path);
-    let asked = agent(Duration::from_secs(10)).get(&url);
+    let server = gateway.find(Duration::from_secs(10))?;
+    let url = server.url(path);
+    let asked = server.agent.get(&url);
+    let asked = asked.header("Authorization", &server.authorization);
     answer(&url, asked.query_pairs(query.iter().copied()).call())
 }
 
@@ -190,8 +162,10 @@ pub(super) fn download(
     query: &[(&str, &str)],
     out: &mut impl std::io::Write,
 ) -> anyhow::Result<()> {
-    let url = url(gateway, path);
-    let asked = agent(DOWNLOAD).get(&url);
+    let server = gateway.find(DOWNLOAD)?;
+    let url = server.url(path);
+    let asked = server.agent.get(&url);
+    let asked = asked.header("Authorization", &server.authorization);
     let asked = asked.query_pairs(query.iter().copied()).call();
     let mut answered =
         asked.with_context(|| format!("asking {url}; is the gateway running there?"))?;
@@ -205,44 +179,32 @@ pub(super) fn download(
     Ok(())
 }
 
-/// A POST with the administrator's token.
+/// A POST.
 pub(super) fn request(
     gateway: &Gateway,
     path: &str,
-    token: &str,
     body: &Value,
     deadline: Duration,
 ) -> anyhow::Result<Value> {
-    let url = url(gateway, path);
-    let post = agent(deadline).post(&url);
-    let post = post.header("Authorization", format!("Bearer {token}"));
+    let server = gateway.find(deadline)?;
+    let url = server.url(path);
+    let post = server.agent.post(&url);
+    let post = post.header("Authorization", &server.authorization);
     answer(&url, post.send_json(body))
 }
 
-/// A DELETE with the administrator's token.
+/// A DELETE.
 pub(super) fn delete(
     gateway: &Gateway,
     path: &str,
-    token: &str,
     query: &[(&str, &str)],
 ) -> anyhow::Result<Value> {
-    let url = url(gateway, path);
-    let delete = agent(Duration::from_secs(60)).delete(&url);
+    let server = gateway.find(Duration::from_secs(60))?;
+    let url = server.url(path);
+    let delete = server.agent.delete(&url);
     let delete = delete.query_pairs(query.iter().copied());
-    let delete = delete.header("Authorization", format!("Bearer {token}"));
+    let delete = delete.header("Authorization", &server.authorization);
     answer(&url, delete.call())
-}
-
-fn url(gateway: &Gateway, path: &str) -> String {
-    format!("{}/api/v1/{path}", gateway.url.trim_end_matches('/'))
-}
-
-fn agent(deadline: Duration) -> ureq::Agent {
-    ureq::Agent::config_builder()
-        .timeout_global(Some(deadline))
-        .http_status_as_error(false)
-        .build()
-        .into()
 }
 
 fn answer(

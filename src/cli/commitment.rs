@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
-use super::ask::{Gateway, get, show};
+use super::ask::{get, show};
+use super::server::Gateway;
 
 /// Arguments of `commitment`.
 #[derive(Args)]

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::ask::{Gateway, SpanArgs, download, get_with, show};
+use super::ask::{SpanArgs, download, get_with, show};
+use super::server::Gateway;
 
 /// Arguments of `ledger`.
 #[derive(Args)]

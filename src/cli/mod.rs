@@ -19,6 +19,7 @@ mod quarantine;
 mod replay;
 mod scu;
 mod serve;
+mod server;
 mod table;
 
 use std::path::PathBuf;
@@ -90,7 +91,7 @@ enum Command {
 #[derive(Args, Clone, Default)]
 pub(crate) struct ConfigArgs {
     /// Configuration file; may be given more than once, later files win.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE", env = "PACS_GATEWAY_CONFIG")]
     config: Vec<PathBuf>,
 }
 

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::FAILED;
-use super::ask::{Gateway, TokenArgs, get, request, show};
+use super::ask::{get, request, show};
+use super::server::Gateway;
 
 /// Loading and proving models takes as long as they are large.
 const DEADLINE: Duration = Duration::from_secs(600);
@@ -26,30 +27,22 @@ enum ModelsCommand {
     /// The versions that run, and what was refused.
     Ls,
     /// Look at the models folder now.
-    Reload(TokenArgs),
+    Reload,
     /// Serve this version from now on; also the way back to an older one.
     Serve {
         /// Name of the model.
         name: String,
         /// The version.
         version: String,
-        #[command(flatten)]
-        token: TokenArgs,
     },
 }
 
 pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         ModelsCommand::Ls => ls(&args.gateway),
-        ModelsCommand::Reload(token) => {
+        ModelsCommand::Reload => {
             let body = json!({});
-            let report = request(
-                &args.gateway,
-                "models/reload",
-                &token.read()?,
-                &body,
-                DEADLINE,
-            )?;
+            let report = request(&args.gateway, "models/reload", &body, DEADLINE)?;
             println!("{}", serde_json::to_string_pretty(&report)?);
             let refused = report.get("refused").and_then(Value::as_array);
             Ok(match refused.is_none_or(Vec::is_empty) {
@@ -57,14 +50,10 @@ pub(super) fn run(args: &ModelsArgs) -> anyhow::Result<ExitCode> {
                 false => ExitCode::from(FAILED),
             })
         }
-        ModelsCommand::Serve {
-            name,
-            version,
-            token,
-        } => {
+        ModelsCommand::Serve { name, version } => {
             let path = format!("models/{name}/serve");
             let body = json!({ "version": version });
-            request(&args.gateway, &path, &token.read()?, &body, DEADLINE)?;
+            request(&args.gateway, &path, &body, DEADLINE)?;
             println!("{name}@{version} is served");
             Ok(ExitCode::SUCCESS)
         }

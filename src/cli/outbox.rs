@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::Misused;
-use super::ask::{Gateway, TokenArgs, delete, get, print, request, show};
+use super::ask::{delete, get, print, request, show};
+use super::server::Gateway;
 
 /// Arguments of `outbox`.
 #[derive(Args)]
@@ -35,8 +36,6 @@ enum Command {
         /// Everything that is owed.
         #[arg(long)]
         all: bool,
-        #[command(flatten)]
-        token: TokenArgs,
     },
     /// Give a message up: nobody will get it.
     Rm {
@@ -48,8 +47,6 @@ enum Command {
         /// Yes, nobody shall get it.
         #[arg(long)]
         yes: bool,
-        #[command(flatten)]
-        token: TokenArgs,
     },
 }
 
@@ -70,33 +67,20 @@ pub(super) fn run(args: &OutboxArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { id } => print(&get(gateway, &format!("outbox/{id}"))?),
-        Command::Retry { id, token, .. } => {
+        Command::Retry { id, .. } => {
             let path = match id {
                 Some(id) => format!("outbox/{id}/retry"),
                 None => "outbox/retry".to_owned(),
             };
             let deadline = Duration::from_secs(60);
-            print(&request(
-                gateway,
-                &path,
-                &token.read()?,
-                &json!({}),
-                deadline,
-            )?)
+            print(&request(gateway, &path, &json!({}), deadline)?)
         }
         Command::Rm { yes: false, .. } => {
             Err(Misused("nobody will get this message: say --yes".to_owned()).into())
         }
-        Command::Rm {
-            id, reason, token, ..
-        } => {
+        Command::Rm { id, reason, .. } => {
             let path = format!("outbox/{id}");
-            print(&delete(
-                gateway,
-                &path,
-                &token.read()?,
-                &[("reason", reason)],
-            )?)
+            print(&delete(gateway, &path, &[("reason", reason)])?)
         }
     }
 }

@@ -7,7 +7,8 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::Misused;
-use super::ask::{Gateway, TokenArgs, delete, get, get_with, print, request, show};
+use super::ask::{delete, get, get_with, print, request, show};
+use super::server::Gateway;
 
 /// Arguments of `quarantine`.
 #[derive(Args)]
@@ -49,8 +50,6 @@ enum Command {
         entry: Option<String>,
         #[command(flatten)]
         which: Which,
-        #[command(flatten)]
-        token: TokenArgs,
     },
     /// Delete it for ever. The ledger keeps what it was.
     Rm {
@@ -59,8 +58,6 @@ enum Command {
         /// Yes, nobody needs it any more.
         #[arg(long)]
         yes: bool,
-        #[command(flatten)]
-        token: TokenArgs,
     },
 }
 
@@ -90,23 +87,19 @@ pub(super) fn run(args: &QuarantineArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Show { entry } => print(&get(gateway, &format!("quarantine/{entry}"))?),
-        Command::Retry {
-            entry,
-            which,
-            token,
-        } => {
+        Command::Retry { entry, which } => {
             let (path, body) = match entry {
                 Some(entry) => (format!("quarantine/{entry}/retry"), json!({})),
                 None => ("quarantine/retry".to_owned(), selection(which)),
             };
-            print(&request(gateway, &path, &token.read()?, &body, DEADLINE)?)
+            print(&request(gateway, &path, &body, DEADLINE)?)
         }
         Command::Rm { yes: false, .. } => {
             Err(Misused("it will be gone for ever: say --yes".to_owned()).into())
         }
-        Command::Rm { entry, token, .. } => {
+        Command::Rm { entry, .. } => {
             let path = format!("quarantine/{entry}");
-            print(&delete(gateway, &path, &token.read()?, &[])?)
+            print(&delete(gateway, &path, &[])?)
         }
     }
 }

@@ -4,21 +4,27 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use serde::{Deserialize, Serialize, Serializer};
+use serde::de::{Error as _, IgnoredAny};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncReadExt;
+use tokio::task::spawn_blocking;
 
-use super::{Api, Config, answer};
+use super::{Api, Config, answer, operator};
+use crate::telemetry::Budget;
 
 /// Largest token file.
 const MAX_TOKEN: u64 = 4096;
 /// A shorter token can be guessed.
 const MIN_TOKEN: usize = 16;
+/// How long somebody waits who has guessed a token. Connections are bounded, so guesses are too.
+const GUESSED: Duration = Duration::from_millis(250);
 
 /// Text that is never shown.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -37,74 +43,217 @@ impl Serialize for Secret {
     }
 }
 
+/// Reads a list of secrets. An error of serde's own would show what is no list.
+pub(super) fn secrets<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Secret>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Secrets(Vec<Secret>),
+        Other(IgnoredAny),
+    }
+    match Given::deserialize(from)? {
+        Given::Secrets(secrets) => Ok(secrets),
+        Given::Other(_) => Err(D::Error::custom("must be a list of tokens")),
+    }
+}
+
+/// What somebody may do; the second includes the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    Read,
+    Operate,
+}
+
+/// A token of which the digest is enough.
+type Fingerprint = [u8; 32];
+
 /// The tokens of each role.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Access {
-    files: Vec<PathBuf>,
-    tokens: Vec<Secret>,
+    files: Vec<(Role, PathBuf)>,
+    fixed: Vec<(Role, Fingerprint)>,
+    refused: Budget,
+}
+
+/// Why somebody was turned away.
+enum Refusal {
+    NoToken,
+    UnknownToken,
+    WrongRole,
+    /// A file that may hold the token cannot be used.
+    Unreadable,
+}
+
+impl Refusal {
+    /// A label of the metric.
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::NoToken => "no-token",
+            Self::UnknownToken => "unknown-token",
+            Self::WrongRole => "wrong-role",
+            Self::Unreadable => "unreadable-token-file",
+        }
+    }
+
+    /// RFC 6750, section 3: who sent no token is told no error.
+    fn response(&self) -> Response {
+        let (status, challenge, reason) = match self {
+            Self::NoToken => (
+                StatusCode::UNAUTHORIZED,
+                "Bearer",
+                "a bearer token is needed",
+            ),
+            Self::UnknownToken => (
+                StatusCode::UNAUTHORIZED,
+                "Bearer error=\"invalid_token\"",
+                "nobody has this token",
+            ),
+            Self::WrongRole => (
+                StatusCode::FORBIDDEN,
+                "Bearer error=\"insufficient_scope\", scope=\"operate\"",
+                "this needs a token of the role operate",
+            ),
+            Self::Unreadable => {
+                let reason = "a file of tokens cannot be used; see the log";
+                return answer(StatusCode::SERVICE_UNAVAILABLE, reason);
+            }
+        };
+        let mut response = answer(status, reason);
+        let challenge = HeaderValue::from_static(challenge);
+        response
+            .headers_mut()
+            .insert(header::WWW_AUTHENTICATE, challenge);
+        response
+    }
 }
 
 impl Access {
-    /// Reads every file once, so that one that cannot be used is an error at start.
+    /// Reads every file once, so that one that cannot be used is an error at start, and appoints the
+    /// local operator in `dir`.
     ///
     /// # Errors
     /// The key and the reason.
-    pub async fn new(config: &Config) -> std::io::Result<Self> {
-        for file in &config.operate_token_files {
-            token(file).await?;
+    pub async fn new(config: &Config, dir: &Path) -> anyhow::Result<Self> {
+        let mut files = Vec::new();
+        for (role, key, paths) in [
+            (Role::Read, "read_token_files", &config.read_token_files),
+            (
+                Role::Operate,
+                "operate_token_files",
+                &config.operate_token_files,
+            ),
+        ] {
+            for path in paths {
+                let read = token(path).await;
+                read.map_err(|err| anyhow::anyhow!("http.{key}: {err}"))?;
+                files.push((role, path.clone()));
+            }
+        }
+        let mut fixed = Vec::new();
+        for (role, key, tokens) in [
+            (Role::Read, "read_tokens", &config.read_tokens),
+            (Role::Operate, "operate_tokens", &config.operate_tokens),
+        ] {
+            for Secret(token) in tokens {
+                let token = checked(token).map_err(|err| anyhow::anyhow!("http.{key}: {err}"))?;
+                fixed.push((role, fingerprint(token)));
+            }
+        }
+        let dir = dir.to_owned();
+        match spawn_blocking(move || operator::appoint(&dir)).await? {
+            Ok(token) => fixed.push((Role::Operate, fingerprint(&token))),
+            // Instances are received all the same.
+            Err(err) => tracing::warn!(
+                error = %err,
+                "no token for the local operator: its file cannot be written"
+            ),
         }
         Ok(Self {
-            files: config.operate_token_files.clone(),
-            tokens: config.operate_tokens.clone(),
+            files,
+            fixed,
+            refused: Budget::default(),
         })
     }
 
-    async fn check(&self, headers: &HeaderMap) -> Result<(), Response> {
-        if self.files.is_empty() && self.tokens.is_empty() {
-            let reason = "there is no token of this role: see http.operate_token_files";
-            return Err(answer(StatusCode::FORBIDDEN, reason));
+    async fn admit(&self, headers: &HeaderMap, wanted: Role) -> Result<(), Refusal> {
+        let given = fingerprint(bearer(headers)?);
+        // Every token is compared, whatever an earlier one gave.
+        let mut role = None;
+        for (its, known) in &self.fixed {
+            if same(&given, known) {
+                role = role.max(Some(*its));
+            }
         }
-        let given = headers
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map_or("", |(_, token)| token.trim());
-        let mut known = self.tokens.iter().any(|token| same(given, &token.0));
-        for file in &self.files {
-            let token = token(file).await.map_err(|err| {
-                tracing::warn!(error = %err, "http.operate_token_files");
-                super::failure("a file of http.operate_token_files cannot be used; see the log")
-            })?;
-            known |= same(given, &token);
+        let mut unreadable = false;
+        for (its, file) in &self.files {
+            match token(file).await {
+                Ok(known) if same(&given, &fingerprint(&known)) => role = role.max(Some(*its)),
+                Ok(_) => {}
+                Err(err) => {
+                    unreadable = true;
+                    if let Some(unsaid) = self.refused.may_speak() {
+                        tracing::warn!(error = %err, unsaid, "a file of tokens cannot be used");
+                    }
+                }
+            }
         }
-        if known {
-            return Ok(());
+        match role {
+            Some(role) if role >= wanted => Ok(()),
+            _ if unreadable => Err(Refusal::Unreadable),
+            Some(_) => Err(Refusal::WrongRole),
+            None => Err(Refusal::UnknownToken),
         }
-        let mut refusal = answer(StatusCode::UNAUTHORIZED, "a valid bearer token is needed");
-        let challenge = HeaderValue::from_static("Bearer");
-        refusal
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, challenge);
-        Err(refusal)
     }
+}
+
+/// Lets through who may read.
+pub(super) async fn read(State(api): State<Api>, request: Request, next: Next) -> Response {
+    check(&api, Role::Read, request, next).await
 }
 
 /// Lets through who may change something.
 pub(super) async fn operate(State(api): State<Api>, request: Request, next: Next) -> Response {
-    match api.access.check(request.headers()).await {
-        Ok(()) => next.run(request).await,
-        Err(refusal) => refusal,
+    check(&api, Role::Operate, request, next).await
+}
+
+async fn check(api: &Api, wanted: Role, request: Request, next: Next) -> Response {
+    let Err(refusal) = api.access.admit(request.headers(), wanted).await else {
+        return next.run(request).await;
+    };
+    let reason = refusal.reason();
+    let counter = &api.metrics.http_refusals_total;
+    counter.with_label_values(&[reason]).inc();
+    if let Some(unsaid) = api.access.refused.may_speak() {
+        tracing::info!(reason, unsaid, "HTTP request refused");
+    }
+    if matches!(refusal, Refusal::UnknownToken) {
+        tokio::time::sleep(GUESSED).await;
+    }
+    refusal.response()
+}
+
+/// The token of a request. What is no bearer token is none.
+fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let value = given.next().ok_or(Refusal::NoToken)?;
+    if given.next().is_some() {
+        return Err(Refusal::UnknownToken);
+    }
+    let value = value.to_str().map_err(|_| Refusal::UnknownToken)?;
+    let (scheme, token) = value.split_once(' ').ok_or(Refusal::UnknownToken)?;
+    match scheme.eq_ignore_ascii_case("bearer") {
+        true => Ok(token.trim()),
+        false => Err(Refusal::NoToken),
     }
 }
 
-/// Compares digests, all of them: how long it takes tells nothing of the token.
-fn same(given: &str, token: &str) -> bool {
-    let (given, token) = (Sha256::digest(given), Sha256::digest(token));
-    let different = given
-        .iter()
-        .zip(&token)
-        .fold(0, |all, (a, b)| all | (a ^ b));
+fn fingerprint(token: &str) -> Fingerprint {
+    Sha256::digest(token).into()
+}
+
+/// Compares all of the digests: how long it takes tells nothing of the token.
+fn same(given: &Fingerprint, known: &Fingerprint) -> bool {
+    let different = given.iter().zip(known).fold(0, |all, (a, b)| all | (a ^ b));
     std::hint::black_box(different) == 0
 }
 
@@ -122,22 +271,55 @@ async fn token(file: &Path) -> Result<String, std::io::Error> {
         .read_to_string(&mut text)
         .await
         .map_err(|err| refuse(&err.to_string()))?;
+    checked(&text).map(str::to_owned).map_err(refuse)
+}
+
+/// What a header can carry and nobody can guess.
+fn checked(text: &str) -> Result<&str, &'static str> {
     let token = text.trim();
     if token.len() < MIN_TOKEN {
-        return Err(refuse("the token must have at least 16 characters"));
+        return Err("a token must have at least 16 characters");
     }
-    Ok(token.to_owned())
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(token),
+        false => Err("a token is one word of ASCII characters"),
+    }
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_token_is_the_same_or_it_is_not() {
-        assert!(same("correct horse battery", "correct horse battery"));
+        let known = fingerprint("correct horse battery");
+        assert!(same(&fingerprint("correct horse battery"), &known));
         for wrong in ["", "correct horse batter", "Correct horse battery"] {
-            assert!(!same(wrong, "correct horse battery"), "{wrong}");
+            assert!(!same(&fingerprint(wrong), &known), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_shown_nowhere() {
+        let hidden = "a-secret-of-the-tests";
+        let config = Config {
+            read_tokens: vec![Secret(hidden.to_owned())],
+            ..Config::default()
+        };
+        let shown = format!("{config:?} {}", serde_json::to_string(&config).unwrap());
+        assert!(!shown.contains(hidden), "{shown}");
+        for wrong in [
+            format!("\"{hidden}\""),
+            "[[1]]".to_owned(),
+            "12345678".to_owned(),
+        ] {
+            let text = format!("{{\"operate_tokens\": {wrong}}}");
+            let err = serde_json::from_str::<Config>(&text)
+                .unwrap_err()
+                .to_string();
+            assert!(err.contains("must be a list of tokens"), "{err}");
+            assert!(!err.contains(hidden) && !err.contains("12345678"), "{err}");
         }
     }
 }

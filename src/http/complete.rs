@@ -1,6 +1,4 @@
 //! `POST /api/v1/studies/{uid}/complete`: somebody says that a study is complete.
-//!
-//! Changing something needs the token of [`super::admin`].
 
 use std::time::Duration;
 

@@ -1,6 +1,4 @@
 //! `/api/v1/models`: which versions run, and the two requests that change it.
-//!
-//! Changing needs the token of [`super::admin`].
 
 use std::sync::Arc;
 

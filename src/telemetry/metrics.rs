@@ -147,6 +147,12 @@ pub struct Metrics {
     pub broker_blocked: IntGauge,
     /// Seconds from the last instance to the message, by model.
     pub time_to_finding_seconds: HistogramVec,
+    /// HTTP requests, by route and status.
+    pub http_requests_total: IntCounterVec,
+    /// Seconds until the head of the answer to an HTTP request, by route.
+    pub http_request_duration_seconds: HistogramVec,
+    /// HTTP requests and connections turned away, by reason.
+    pub http_refusals_total: IntCounterVec,
     /// Version of the gateway.
     pub build_info: GaugeVec,
 }
@@ -440,6 +446,22 @@ impl Metrics {
                 "time_to_finding_seconds",
                 "Seconds from the last instance of a study to its message, by model",
                 &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0],
+            )?,
+            http_requests_total: make.counters(
+                "http_requests_total",
+                "HTTP requests, by route and status",
+                &["route", "status"],
+            )?,
+            http_request_duration_seconds: make.histograms_by(
+                "http_request_duration_seconds",
+                "Seconds until the head of the answer to an HTTP request, by route",
+                &["route"],
+                &SECONDS,
+            )?,
+            http_refusals_total: make.counters(
+                "http_refusals_total",
+                "HTTP requests and connections turned away, by reason",
+                &["reason"],
             )?,
             build_info: make.keep(GaugeVec::new(
                 Opts::new("build_info", "Version of the gateway"),

@@ -1,7 +1,9 @@
 //! What the gateway tells about itself: logs, metrics and traces. Never patient data.
 
+mod budget;
 pub mod logging;
 pub mod metrics;
 pub mod traces;
 
+pub use budget::Budget;
 pub use metrics::Metrics;

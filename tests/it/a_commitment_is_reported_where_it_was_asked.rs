@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use crate::support::commitment::{asks, events, new_uid, reference, request};
-use crate::support::gateway::binary;
+use crate::support::gateway::beside;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
 
 const PUSH_MODEL: &str = "1.2.840.10008.1.20.1";
@@ -82,8 +82,7 @@ fn what_is_not_is_failed_with_its_reason() {
     assert_eq!(row["transaction_uid"], transaction);
     assert_eq!((&row["instances"], &row["failed"]), (&json!(4), &json!(3)));
     assert_eq!(row["calling_ae"], "CT2");
-    let url = format!("http://127.0.0.1:{}", gateway.http_port);
-    let output = peers::run(binary().args(["commitment", "ls", "--url", &url]));
+    let output = peers::run(beside(&gateway).args(["commitment", "ls"]));
     peers::succeeded(&output);
     let table = String::from_utf8(output.stdout).unwrap();
     assert!(table.contains(&transaction), "{table}");

@@ -95,7 +95,7 @@ fn by_a_command() {
     );
 }
 
-/// Without a token nothing can be changed.
+/// A token that nobody gave out.
 #[test]
 fn not_by_anybody() {
     let gateway = Gateway::start(&Options::new().set("study.quiet_period", "10m"));
@@ -104,6 +104,6 @@ fn not_by_anybody() {
         RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
         [0]
     );
-    assert_eq!(order(&gateway, &study.uid, TOKEN), 403);
+    assert_eq!(order(&gateway, &study.uid, TOKEN), 401);
     assert_eq!(gateway.study(&study.uid)["state"], "receiving");
 }

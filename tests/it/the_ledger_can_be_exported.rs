@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::support::operator::Operator;
+use crate::support::gateway::beside;
+use crate::support::peers;
 use crate::support::{Gateway, Instance, Options, RawPeer, SOON, Study, wait_for, wait_until};
 
 type Rows = Vec<BTreeMap<String, String>>;
@@ -97,7 +98,7 @@ fn every_instance_is_a_row_with_its_times_and_outcomes() {
     // The command writes what the server sends.
     let file = gateway.dir().join("ledger.csv");
     let words = ["ledger", "export", "-o", file.to_str().unwrap()];
-    let told = Operator::new().command(&gateway, &words);
+    let told = peers::run(beside(&gateway).args(words));
     assert!(told.status.success(), "{told:?}");
     let (_, body) = gateway.ask("/api/v1/ledger.csv").unwrap();
     assert_eq!(std::fs::read_to_string(file).unwrap(), body);

@@ -26,6 +26,8 @@ pub struct Gateway {
     pub dicom_port: u16,
     /// Port of the HTTP server.
     pub http_port: u16,
+    /// Token of the local operator.
+    token: String,
 }
 
 /// How a gateway ended that was not meant to run.
@@ -48,6 +50,7 @@ impl Gateway {
             log: Arc::default(),
             dicom_port: 0,
             http_port: 0,
+            token: String::new(),
         };
         gateway.get_ready().unwrap();
         gateway
@@ -143,6 +146,13 @@ impl Gateway {
         self.dir.path()
     }
 
+    /// The folder that `spool.dir` names.
+    fn spool_dir(&self) -> PathBuf {
+        let text = std::fs::read_to_string(self.dir().join("gateway.toml")).unwrap();
+        let options: toml::Table = toml::from_str(&text).unwrap();
+        PathBuf::from(options["spool"]["dir"].as_str().unwrap())
+    }
+
     /// The folder of the accepted instances.
     pub fn data_dir(&self) -> PathBuf {
         self.dir.path().join("spool/data")
@@ -158,31 +168,37 @@ impl Gateway {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 
+    /// Header of whoever operates it.
+    pub fn authorization(&self) -> String {
+        format!("Bearer {}", self.token)
+    }
+
     /// Status and body of an HTTP answer.
     pub fn ask(&self, path: &str) -> Option<(u16, String)> {
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(Duration::from_secs(10)))
-            .http_status_as_error(false)
-            .build()
-            .into();
-        let url = format!("http://127.0.0.1:{}{path}", self.http_port);
-        let mut answer = agent.get(&url).call().ok()?;
+        let mut answer = self.request(path)?;
         let body = answer.body_mut().read_to_string().ok()?;
         Some((answer.status().as_u16(), body))
     }
 
     /// Status, media type and body of an HTTP answer that is no text.
     pub fn fetch(&self, path: &str) -> Option<(u16, String, Vec<u8>)> {
+        let mut answer = self.request(path)?;
+        let kind = answer.headers().get("content-type")?.to_str().ok()?;
+        let (status, kind) = (answer.status().as_u16(), kind.to_owned());
+        Some((status, kind, answer.body_mut().read_to_vec().ok()?))
+    }
+
+    fn request(&self, path: &str) -> Option<ureq::http::Response<ureq::Body>> {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(Duration::from_secs(10)))
             .http_status_as_error(false)
             .build()
             .into();
         let url = format!("http://127.0.0.1:{}{path}", self.http_port);
-        let mut answer = agent.get(&url).call().ok()?;
-        let kind = answer.headers().get("content-type")?.to_str().ok()?;
-        let (status, kind) = (answer.status().as_u16(), kind.to_owned());
-        Some((status, kind, answer.body_mut().read_to_vec().ok()?))
+        let request = agent
+            .get(&url)
+            .header("Authorization", self.authorization());
+        request.call().ok()
     }
 
     /// The JSON body of a successful answer.
@@ -276,6 +292,8 @@ impl Gateway {
         })?;
         let port = |key: &str| u16::try_from(ready[key].as_u64().unwrap()).unwrap();
         (self.dicom_port, self.http_port) = (port("dicom_port"), port("http_port"));
+        let token = std::fs::read_to_string(self.spool_dir().join("operator.token"));
+        self.token = token.unwrap_or_default().trim().to_owned();
         Ok(())
     }
 }
@@ -321,6 +339,17 @@ pub fn binary() -> Command {
 
 fn configure(dir: &Path, options: &Options) {
     std::fs::write(dir.join("gateway.toml"), options.render(dir)).unwrap();
+}
+
+/// The binary as somebody on the gateway's machine starts it: it finds port and token by itself.
+pub fn beside(gateway: &Gateway) -> Command {
+    let mut command = binary();
+    command.env("PACS_GATEWAY_CONFIG", gateway.dir().join("gateway.toml"));
+    command.env(
+        "PACS_GATEWAY_URL",
+        format!("http://127.0.0.1:{}", gateway.http_port),
+    );
+    command
 }
 
 fn serve(dir: &Path) -> Command {
