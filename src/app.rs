@@ -74,6 +74,7 @@ impl App {
     /// Whatever in configuration, spool or models keeps the gateway from starting.
     pub async fn build(config: Config) -> Result<Self> {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
+        check_files(&config).await?;
         let decoders = decoders(&config, Some(Arc::clone(&metrics))).await?;
         let registry = Registry::start(
             config.models.clone(),
@@ -336,6 +337,14 @@ fn sources(
         procedures: procedures.clone(),
         pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
     })
+}
+
+/// Refuses files that connections would need and could not use. Nobody is connected to: a broker that is
+/// away keeps nobody from starting.
+pub async fn check_files(config: &Config) -> Result<()> {
+    let broker = config.broker.clone();
+    let checked = spawn_blocking(move || broker.check_files()).await?;
+    checked.map_err(anyhow::Error::msg)
 }
 
 /// Starts the decoding processes.

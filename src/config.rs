@@ -170,17 +170,13 @@ impl Config {
         if let Err(err) = self.artefacts.validate() {
             return refuse(format!("artefacts.{err}"));
         }
-        if let Err(err) = self.broker.url.parse::<lapin::uri::AMQPUri>() {
-            return refuse(format!("broker.url: is no AMQP URL: {err}"));
+        if let Err(reason) = self.broker.validate() {
+            return refuse(format!("broker.{reason}"));
         }
         if let Err(reason) = self.study.validate() {
             return refuse(format!("study.{reason}"));
         }
-        if self.broker.window == 0 {
-            return refuse("broker.window: must be at least 1".to_owned());
-        }
         for (key, value) in [
-            ("broker.confirm_timeout", self.broker.confirm_timeout),
             ("commitment.keep", self.commitment.keep),
             ("commitment.give_up_after", self.commitment.give_up_after),
         ] {
@@ -190,9 +186,6 @@ impl Config {
         }
         if let Err(reason) = self.models.trust() {
             return refuse(reason);
-        }
-        if self.broker.shadow == self.broker.exchange || self.broker.shadow == self.broker.queue {
-            return refuse("broker.shadow: must not be where findings go".to_owned());
         }
         if self.message.source.is_empty() {
             return refuse("message.source: must not be empty".to_owned());

@@ -6,12 +6,11 @@
 //! Auto-recovery is off on purpose: it never sends unconfirmed messages again, and the outbox does.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{
-    BasicProperties, Channel, Confirmation, Connection, ConnectionProperties, ConnectionStatus,
-};
+use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionStatus};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
+use super::connect::{Away, Reason, connect, diagnose};
 use super::{Config, LOOK, PublishError, topology};
 use crate::findings::event::{CONTENT_TYPE, EVENT_TYPE};
 use crate::outbox::{Due, Exchange, Message};
@@ -72,23 +71,25 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub async fn open(config: &Config) -> Result<Self, PublishError> {
+    pub async fn open(config: &Config) -> Result<Self, Away> {
         let timeout = config.confirm_timeout.get();
-        let opening = async {
-            let properties =
-                ConnectionProperties::default().with_connection_name("pacs-gateway".into());
-            let connection = Connection::connect(&config.url, properties).await?;
+        let deadline = Instant::now() + timeout;
+        let connection = connect(config, timeout).await?;
+        let preparing = async {
             let channel = connection.create_channel().await?;
             channel
                 .confirm_select(ConfirmSelectOptions::default())
                 .await?;
             topology::prepare(&channel, config).await?;
-            Ok::<_, lapin::Error>((connection, channel))
+            Ok::<_, lapin::Error>(channel)
         };
-        let (connection, channel) = tokio::time::timeout(timeout, opening)
+        let channel = tokio::time::timeout_at(deadline, preparing)
             .await
-            .map_err(|_| PublishError::Connection(format!("no connection within {timeout:?}")))?
-            .map_err(broken)?;
+            .map_err(|_| {
+                let text = format!("no exchange and queue within {timeout:?}");
+                Away::new(Reason::Timeout, text)
+            })?
+            .map_err(|err| diagnose(&err, config, "exchange and queue"))?;
         Ok(Self {
             connection,
             channel,

@@ -7,6 +7,7 @@ use tokio::fs::{File, OpenOptions};
 use tokio::io::AsyncWriteExt;
 
 use super::PublishError;
+use super::connect::{Away, Reason};
 use crate::outbox::{Due, Exchange};
 
 /// An open findings file.
@@ -17,9 +18,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub async fn open(path: &Path) -> Result<Self, PublishError> {
+    pub async fn open(path: &Path) -> Result<Self, Away> {
+        let findings = open(path).await;
         Ok(Self {
-            findings: open(path).await?,
+            findings: findings.map_err(|err| Away::new(Reason::Files, err.to_string()))?,
             shadow: None,
             path: path.to_owned(),
         })

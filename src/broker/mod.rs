@@ -5,14 +5,16 @@
 //! does not come in time means the connection is broken: the message is sent again, with the same id.
 
 mod amqp;
+mod config;
+mod connect;
+mod credentials;
 mod file;
 mod topology;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,9 +23,11 @@ use crate::durable::database::DatabaseError;
 use crate::outbox::{Due, Exchange, Outbox};
 use crate::retry::Backoff;
 use crate::telemetry::Metrics;
-use crate::units::HumanDuration;
 
+pub use config::{Config, Kind, Sasl, Tls};
 pub use topology::Declare;
+
+use connect::Away;
 
 /// A quiet outbox is looked at this often: a lost wake-up costs no more.
 const IDLE: Duration = Duration::from_secs(5);
@@ -33,100 +37,6 @@ const LOOK: Duration = Duration::from_millis(250);
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
 /// Between attempts at a message that the broker refused.
 const REFUSED: Backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(120));
-
-/// The `[broker]` section.
-#[derive(Clone, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// RabbitMQ, or a file for trying out.
-    pub kind: Kind,
-    /// AMQP 0-9-1 URL. It may hold a password: it is never logged.
-    pub url: String,
-    /// File with the user name, instead of the one in `url`; read at each connection.
-    pub username_file: PathBuf,
-    /// Likewise with the password.
-    pub password_file: PathBuf,
-    /// How we say who we are.
-    pub sasl: Sasl,
-    /// For `amqps://`.
-    pub tls: Tls,
-    /// Where `kind = "file"` appends, one message per line.
-    pub file: PathBuf,
-    /// Topic exchange; `<exchange>.unrouted` and `<exchange>.dlx` go with it.
-    pub exchange: String,
-    /// Default queue, bound with `#`.
-    pub queue: String,
-    /// Topic exchange of the messages of shadows, and its queue.
-    pub shadow: String,
-    /// Declare exchanges and queues, verify them, or neither.
-    pub declare: Declare,
-    /// Longest wait for the connection and for a confirm.
-    pub confirm_timeout: HumanDuration,
-    /// Messages in flight at most.
-    pub window: usize,
-}
-
-impl std::fmt::Debug for Config {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("broker::Config")
-            .field("kind", &self.kind)
-            .field("exchange", &self.exchange)
-            .field("queue", &self.queue)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            kind: Kind::Amqp,
-            url: "amqp://guest:guest@127.0.0.1:5672/%2f".to_owned(),
-            username_file: PathBuf::new(),
-            password_file: PathBuf::new(),
-            sasl: Sasl::Plain,
-            tls: Tls::default(),
-            file: PathBuf::from("findings.ndjson"),
-            exchange: "pacs.findings".to_owned(),
-            queue: "pacs.findings".to_owned(),
-            shadow: "pacs.shadow".to_owned(),
-            declare: Declare::default(),
-            confirm_timeout: HumanDuration::from_secs(15),
-            window: 256,
-        }
-    }
-}
-
-/// How we say who we are (RFC 4422).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sasl {
-    /// User name and password.
-    Plain,
-    /// By our certificate.
-    External,
-}
-
-/// The `[broker.tls]` section. All files are PEM.
-#[derive(Debug, Clone, Default, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// Authority of the broker's certificate; empty: those of the system.
-    pub ca: PathBuf,
-    /// Our certificate and its chain; empty: none.
-    pub certificate: PathBuf,
-    /// Our private key.
-    pub key: PathBuf,
-}
-
-/// Where messages go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// RabbitMQ.
-    Amqp,
-    /// A file, one JSON line per message, synced.
-    File,
-}
 
 /// Why a message was not confirmed.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -170,7 +80,7 @@ enum Link {
 }
 
 impl Link {
-    async fn open(config: &Config) -> Result<Self, PublishError> {
+    async fn open(config: &Config) -> Result<Self, Away> {
         match config.kind {
             Kind::Amqp => Ok(Self::Amqp(Box::new(amqp::Link::open(config).await?))),
             Kind::File => Ok(Self::File(Box::new(file::Link::open(&config.file).await?))),
@@ -268,7 +178,14 @@ impl Publisher {
                         *link = Some(opened);
                         self.tell(Ok(()));
                     }
-                    Err(err) => self.away(&err, failures, flush, stop).await,
+                    Err(away) => {
+                        self.metrics
+                            .broker_connect_failures_total
+                            .with_label_values(&[away.reason.as_str()])
+                            .inc();
+                        let err = PublishError::Connection(away.text);
+                        self.away(&err, failures, flush, stop).await;
+                    }
                 }
                 continue;
             };

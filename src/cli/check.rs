@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArgs, REFUSED, Refused, explain, runtime, table};
-use crate::app::load_models;
+use crate::app::{check_files, load_models};
 use crate::model::InputSpec;
 use crate::model::manifest::NamedInput;
 use crate::registry::{Config, Loader, Model, Served};
@@ -30,6 +30,7 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         return explain::run(&config, &args.explain, args.calling_ae.as_deref());
     }
     runtime()?.block_on(async {
+        check_files(&config).await.map_err(Refused)?;
         let (models, loader) = load_models(&config).await.map_err(Refused)?;
         let mut rows = Vec::new();
         let mut good = true;

@@ -145,6 +145,8 @@ pub struct Metrics {
     pub broker_connected: IntGauge,
     /// 1 while the broker takes nothing because it is short of memory or disk.
     pub broker_blocked: IntGauge,
+    /// Attempts to connect to the broker that failed, by stage.
+    pub broker_connect_failures_total: IntCounterVec,
     /// Seconds from the last instance to the message, by model.
     pub time_to_finding_seconds: HistogramVec,
     /// HTTP requests, by route and status.
@@ -442,6 +444,11 @@ impl Metrics {
                 "broker_blocked",
                 "1 while the broker takes nothing because it is short of memory or disk",
             )?,
+            broker_connect_failures_total: make.counters(
+                "broker_connect_failures_total",
+                "Attempts to connect to the broker that failed, by reason",
+                &["reason"],
+            )?,
             time_to_finding_seconds: make.histograms(
                 "time_to_finding_seconds",
                 "Seconds from the last instance of a study to its message, by model",
@@ -477,6 +484,12 @@ impl Metrics {
     fn preset(&self) {
         for result in ["ack", "nack", "returned", "connection"] {
             self.published_total.with_label_values(&[result]);
+        }
+        for reason in [
+            "files", "dns", "refused", "timeout", "tls", "auth", "vhost", "other",
+        ] {
+            self.broker_connect_failures_total
+                .with_label_values(&[reason]);
         }
         for method in [
             "quiet-period",

@@ -11,6 +11,8 @@ mod corpus;
 #[allow(dead_code)]
 mod support;
 
+mod a_broker_that_cannot_be_reached_says_why;
+mod a_certificate_is_the_login;
 mod a_commitment_is_reported_to_an_absent_sender;
 mod a_commitment_is_reported_where_it_was_asked;
 mod a_commitment_list_is_the_modalitys_own_manifest;
@@ -32,6 +34,7 @@ mod a_release_collision_is_resolved;
 mod a_release_is_a_hint;
 mod a_report_becomes_a_quantity;
 mod a_report_crosses_other_messages;
+mod a_rotated_password_is_read_again;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
@@ -81,6 +84,7 @@ mod spooled_before_start;
 mod stalled_peers_are_cut_by_timers;
 mod stat_goes_before_routine;
 mod the_broker_is_down_at_start;
+mod the_broker_is_reached_over_tls;
 mod the_broker_raises_an_alarm;
 mod the_broker_restarts_in_the_middle;
 mod the_file_broker_appends_lines;

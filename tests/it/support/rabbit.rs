@@ -1,7 +1,8 @@
 //! A real RabbitMQ: the one at `PACS_GATEWAY_TEST_AMQP_URL`, or private nodes of the installed one.
 //!
 //! Scenarios share a node and keep apart by the names of their exchanges and queues. Those that stop
-//! or kill the broker take turns at a second node, which is always a private one.
+//! or kill the broker take turns at a second node, which is always a private one. A third one speaks
+//! TLS.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::certificates::Authority;
 use super::peers::{find, run, skip, succeeded};
 use super::ports::{free_port, own_port};
 use super::{reaper, wait_until};
@@ -75,6 +77,24 @@ pub fn private() -> Option<Private> {
     Some(Private { guard })
 }
 
+/// The broker that speaks TLS, this scenario's alone until the guard is dropped. Its authority and its
+/// certificate (for 127.0.0.1) are new. With `clients`, it takes nobody without a certificate.
+pub fn secure(clients: bool) -> Option<Private> {
+    static SECURE: Mutex<Option<Node>> = Mutex::new(None);
+    let mut guard = SECURE.lock().unwrap_or_else(PoisonError::into_inner);
+    match guard.as_mut() {
+        Some(node) => node.stop(),
+        None => *guard = Node::make().map(Node::with_tls),
+    }
+    let Some(node) = guard.as_mut() else {
+        skip("rabbitmq-server is not installed");
+        return None;
+    };
+    node.configure_tls(clients);
+    node.start();
+    Some(Private { guard })
+}
+
 /// A turn at the private broker.
 pub struct Private {
     guard: MutexGuard<'static, Option<Node>>,
@@ -98,6 +118,7 @@ pub struct Node {
     home: PathBuf,
     name: String,
     port: u16,
+    tls_port: Option<u16>,
     dist_port: u16,
     child: Option<Child>,
 }
@@ -105,6 +126,12 @@ pub struct Node {
 impl Node {
     /// Makes and starts a node, if RabbitMQ is installed.
     pub fn install() -> Option<Self> {
+        let mut node = Self::make()?;
+        node.start();
+        Some(node)
+    }
+
+    fn make() -> Option<Self> {
         // Debian's wrapper in PATH changes the user; the script behind it takes any.
         let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmq-server");
         let program = if script.is_file() {
@@ -116,16 +143,60 @@ impl Node {
         reaper::remove_at_exit(&home);
         std::fs::write(home.join("plugins"), "[].\n").unwrap();
         let port = own_port();
-        let mut node = Self {
+        Some(Self {
             program,
             home,
             name: format!("gw{}-{port}@localhost", std::process::id()),
             port,
+            tls_port: None,
             dist_port: own_port(),
             child: None,
-        };
-        node.start();
-        Some(node)
+        })
+    }
+
+    fn with_tls(mut self) -> Self {
+        let plugins = "[rabbitmq_auth_mechanism_ssl].\n";
+        std::fs::write(self.home.join("plugins"), plugins).unwrap();
+        self.tls_port = Some(own_port());
+        self
+    }
+
+    /// The listener for TLS, SASL EXTERNAL by the common name of a certificate, and a new authority.
+    fn configure_tls(&mut self, clients: bool) {
+        self.present(&self.authority().issue("broker", "IP:127.0.0.1"));
+        let home = self.home.display();
+        let port = self.tls_port.unwrap();
+        let text = format!(
+            "listeners.ssl.1 = 127.0.0.1:{port}\n\
+             ssl_options.cacertfile = {home}/authority.pem\n\
+             ssl_options.certfile = {home}/presented.pem\n\
+             ssl_options.keyfile = {home}/presented.key\n\
+             ssl_options.verify = verify_peer\n\
+             ssl_options.fail_if_no_peer_cert = {clients}\n\
+             auth_mechanisms.1 = PLAIN\n\
+             auth_mechanisms.2 = EXTERNAL\n\
+             ssl_cert_login_from = common_name\n"
+        );
+        std::fs::write(self.home.join("rabbitmq.conf"), text).unwrap();
+    }
+
+    /// The authority of its certificate and of those that it takes.
+    pub fn authority(&self) -> Authority {
+        Authority::new(&self.home, "authority")
+    }
+
+    /// Presents another certificate to whom connects from now on.
+    pub fn present(&self, (certificate, key): &(PathBuf, PathBuf)) {
+        std::fs::copy(certificate, self.home.join("presented.pem")).unwrap();
+        std::fs::copy(key, self.home.join("presented.key")).unwrap();
+        if self.child.is_some() {
+            self.control(&["eval", "ssl:clear_pem_cache()."]);
+        }
+    }
+
+    /// The AMQPS URL by this name, without a user.
+    pub fn secure_url(&self, host: &str) -> String {
+        format!("amqps://{host}:{}/%2f", self.tls_port.unwrap())
     }
 
     /// Its AMQP URL.
@@ -156,7 +227,9 @@ impl Node {
                 reaper::adopt(child.id());
                 self.child = Some(child);
             }
-            std::net::TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+            // The one for TLS is the last that is opened.
+            let port = self.tls_port.unwrap_or(self.port);
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
         });
     }
 
@@ -172,6 +245,11 @@ impl Node {
 
     /// Runs `rabbitmqctl` on it.
     pub fn control(&self, arguments: &[&str]) {
+        self.ask(arguments);
+    }
+
+    /// The same; gives what it says.
+    pub fn ask(&self, arguments: &[&str]) -> String {
         let script = Path::new("/usr/lib/rabbitmq/bin/rabbitmqctl");
         let program = if script.is_file() {
             script.to_owned()
@@ -180,7 +258,9 @@ impl Node {
         };
         let mut command = Command::new(program);
         self.environment(&mut command);
-        succeeded(&run(command.args(arguments)));
+        let output = run(command.args(arguments));
+        succeeded(&output);
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     fn end(&mut self, signal: Signal) {

@@ -1,0 +1,87 @@
+//! SASL EXTERNAL: the broker knows the gateway by its certificate, and nobody types a password.
+
+use std::fs;
+
+use crate::support::certificates::Authority;
+use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
+
+#[test]
+fn the_right_one_publishes_and_others_are_told_why_not() {
+    let Some(mut broker) = rabbit::secure(true) else {
+        return;
+    };
+    let authority = broker.node().authority();
+    let user = format!("gateway-{}", std::process::id());
+    broker.node().control(&["add_user", &user, "not used"]);
+    let all = [".*", ".*", ".*"];
+    let allow = [&["set_permissions", &user][..], &all].concat();
+    broker.node().control(&allow);
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = (dir.path().join("ours.pem"), dir.path().join("ours.key"));
+    let use_ = |(issued, issued_key): (std::path::PathBuf, std::path::PathBuf)| {
+        fs::copy(issued_key, &key).unwrap();
+        fs::copy(issued, &certificate).unwrap();
+    };
+    let url = broker.node().secure_url("127.0.0.1");
+    let options = Options::amqp(&broker.route())
+        .set("broker.url", url.as_str())
+        .set("broker.sasl", "external")
+        .set("broker.tls.ca", authority.certificate())
+        .set("broker.tls.certificate", certificate.clone())
+        .set("broker.tls.key", key.clone());
+
+    // A name that is no user of the broker's.
+    use_(authority.issue("nobody", "DNS:nobody"));
+    let gateway = Gateway::start(&options);
+    let study = Study::chest();
+    assert_eq!(
+        RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
+        [0]
+    );
+    told(&gateway, "auth", "ACCESS_REFUSED");
+
+    // The right name from somebody else.
+    let stranger = Authority::new(dir.path(), "stranger");
+    use_(stranger.issue(&user, "DNS:gateway"));
+    told(&gateway, "tls", "see broker.tls.certificate");
+
+    // A renewal that went wrong: the key is of another certificate.
+    let mine = authority.issue(&user, "DNS:gateway");
+    fs::copy(&mine.0, &certificate).unwrap();
+    told(&gateway, "files", "broker.tls.key");
+
+    use_(mine);
+    gateway.wait_until_done(&[&study.uid]);
+    let users = broker
+        .node()
+        .ask(&["list_connections", "user", "auth_mechanism"]);
+    assert!(users.contains(&format!("{user}\tEXTERNAL")), "{users}");
+
+    // The same mistakes at a start are refused, with the key.
+    fs::copy(stranger.issue(&user, "DNS:gateway").1, &key).unwrap();
+    let refusal = Gateway::refusal(&options);
+    assert_eq!(refusal.code, Some(64));
+    assert!(
+        refusal.stderr.contains("broker.tls.key"),
+        "{}",
+        refusal.stderr
+    );
+    fs::remove_file(&certificate).unwrap();
+    let refusal = Gateway::refusal(&options);
+    assert_eq!(refusal.code, Some(64));
+    assert!(
+        refusal.stderr.contains("broker.tls.certificate") && refusal.stderr.contains("ours.pem"),
+        "{}",
+        refusal.stderr
+    );
+}
+
+fn told(gateway: &Gateway, reason: &str, words: &str) {
+    wait_until(words, SOON, || {
+        let broker = &gateway.get("/readyz")["broker"];
+        broker["error"]
+            .as_str()
+            .is_some_and(|error| error.contains(words))
+    });
+    assert!(gateway.metric("broker_connect_failures_total", &[("reason", reason)]) >= 1.0);
+}
