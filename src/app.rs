@@ -156,6 +156,7 @@ impl App {
             ledger: ledger.clone(),
             spool: spool.clone(),
             peers: config.dicom.peers.clone(),
+            tls: config.dicom.tls.client(),
             private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
             metrics: Arc::clone(&metrics),
         };
@@ -335,7 +336,10 @@ fn sources(
     Ok(Sources {
         commitments: commitments.clone(),
         procedures: procedures.clone(),
-        pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
+        pacs: pacs.map(|(target, calling)| {
+            let target = target.trusting(&config.dicom.tls.client());
+            Pacs::new(target, calling, timeout)
+        }),
     })
 }
 

@@ -20,7 +20,7 @@ pub enum Failure {
     #[error("the client's certificate cannot be accepted")]
     BadCertificate,
     /// The client wants something older than TLS 1.2.
-    #[error("the client speaks neither TLS 1.2 nor 1.3")]
+    #[error("the client speaks neither TLS 1.3 nor all of TLS 1.2")]
     ProtocolVersion,
     /// No suite, group or kind of signature that both sides know.
     #[error("the client knows none of the ciphers that are allowed here")]
@@ -89,7 +89,9 @@ impl Failure {
             Error::PeerIncompatible(error) => match error {
                 PeerIncompatible::Tls12NotOffered
                 | PeerIncompatible::Tls12NotOfferedOrEnabled
-                | PeerIncompatible::SupportedVersionsExtensionRequired => Self::ProtocolVersion,
+                | PeerIncompatible::SupportedVersionsExtensionRequired
+                // How TLS 1.1 is noticed, which has no such extension.
+                | PeerIncompatible::SignatureAlgorithmsExtensionRequired => Self::ProtocolVersion,
                 PeerIncompatible::NoCipherSuitesInCommon
                 | PeerIncompatible::NoKxGroupsInCommon
                 | PeerIncompatible::NoSignatureSchemesInCommon
