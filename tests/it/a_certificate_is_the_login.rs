@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Pair, Subject};
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
 
 #[test]
@@ -10,7 +10,6 @@ fn the_right_one_publishes_and_others_are_told_why_not() {
     let Some(mut broker) = rabbit::secure(true) else {
         return;
     };
-    let authority = broker.node().authority();
     let user = format!("gateway-{}", std::process::id());
     broker.node().control(&["add_user", &user, "not used"]);
     let all = [".*", ".*", ".*"];
@@ -18,20 +17,34 @@ fn the_right_one_publishes_and_others_are_told_why_not() {
     broker.node().control(&allow);
     let dir = tempfile::tempdir().unwrap();
     let (certificate, key) = (dir.path().join("ours.pem"), dir.path().join("ours.key"));
-    let use_ = |(issued, issued_key): (std::path::PathBuf, std::path::PathBuf)| {
-        fs::copy(issued_key, &key).unwrap();
-        fs::copy(issued, &certificate).unwrap();
+    let use_ = |pair: &Pair| {
+        fs::copy(&pair.key, &key).unwrap();
+        fs::copy(&pair.certificate, &certificate).unwrap();
     };
+    let certificates = broker.node().certificates();
+    let issue = |authority: &str, file: &str, common_name: &str| {
+        let subject = Subject {
+            common_name,
+            usage: "clientAuth",
+            ..Subject::default()
+        };
+        certificates.issue(authority, file, &subject)
+    };
+    certificates.authority("stranger");
+    let nobody = issue("authority", "nobody", "nobody");
+    let strangers = issue("stranger", "strangers", &user);
+    let mine = issue("authority", "mine", &user);
+    let trusted = broker.node().authority();
     let url = broker.node().secure_url("127.0.0.1");
     let options = Options::amqp(&broker.route())
         .set("broker.url", url.as_str())
         .set("broker.sasl", "external")
-        .set("broker.tls.ca", authority.certificate())
+        .set("broker.tls.ca", trusted)
         .set("broker.tls.certificate", certificate.clone())
         .set("broker.tls.key", key.clone());
 
     // A name that is no user of the broker's.
-    use_(authority.issue("nobody", "DNS:nobody"));
+    use_(&nobody);
     let gateway = Gateway::start(&options);
     let study = Study::chest();
     assert_eq!(
@@ -41,16 +54,14 @@ fn the_right_one_publishes_and_others_are_told_why_not() {
     told(&gateway, "auth", "ACCESS_REFUSED");
 
     // The right name from somebody else.
-    let stranger = Authority::new(dir.path(), "stranger");
-    use_(stranger.issue(&user, "DNS:gateway"));
+    use_(&strangers);
     told(&gateway, "tls", "see broker.tls.certificate");
 
     // A renewal that went wrong: the key is of another certificate.
-    let mine = authority.issue(&user, "DNS:gateway");
-    fs::copy(&mine.0, &certificate).unwrap();
+    fs::copy(&mine.certificate, &certificate).unwrap();
     told(&gateway, "files", "broker.tls.key");
 
-    use_(mine);
+    use_(&mine);
     gateway.wait_until_done(&[&study.uid]);
     let users = broker
         .node()
@@ -58,7 +69,7 @@ fn the_right_one_publishes_and_others_are_told_why_not() {
     assert!(users.contains(&format!("{user}\tEXTERNAL")), "{users}");
 
     // The same mistakes at a start are refused, with the key.
-    fs::copy(stranger.issue(&user, "DNS:gateway").1, &key).unwrap();
+    fs::copy(&strangers.key, &key).unwrap();
     let refusal = Gateway::refusal(&options);
     assert_eq!(refusal.code, Some(64));
     assert!(

@@ -13,6 +13,7 @@ mod support;
 
 mod a_broker_that_cannot_be_reached_says_why;
 mod a_certificate_is_the_login;
+mod a_client_without_the_right_certificate_is_turned_away;
 mod a_commitment_is_reported_to_an_absent_sender;
 mod a_commitment_is_reported_where_it_was_asked;
 mod a_commitment_list_is_the_modalitys_own_manifest;

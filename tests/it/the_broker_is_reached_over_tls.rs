@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::support::certificates::Authority;
+use crate::support::certificates::{Certificates, Subject};
 use crate::support::rabbit::Private;
 use crate::support::topology::Bus;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_until};
@@ -16,7 +16,8 @@ fn a_wrong_authority_is_told_and_corrected_without_a_restart() {
     };
     let dir = tempfile::tempdir().unwrap();
     let trusted = dir.path().join("trusted.pem");
-    fs::copy(Authority::new(dir.path(), "other").certificate(), &trusted).unwrap();
+    let others = Certificates::new().unwrap();
+    fs::copy(others.authority("other"), &trusted).unwrap();
     let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &trusted));
     let study = Study::chest();
     assert_eq!(
@@ -31,7 +32,7 @@ fn a_wrong_authority_is_told_and_corrected_without_a_restart() {
 
     // Both authorities in one file, as during a change from one to the other.
     let mut both = fs::read(&trusted).unwrap();
-    both.extend(fs::read(broker.node().authority().certificate()).unwrap());
+    both.extend(fs::read(broker.node().authority()).unwrap());
     fs::write(&trusted, both).unwrap();
     gateway.wait_until_done(&[&study.uid]);
     assert_eq!(gateway.get("/readyz")["broker"]["connected"], true);
@@ -43,7 +44,15 @@ fn a_certificate_for_another_name_is_told() {
     let Some(mut broker) = rabbit::secure(false) else {
         return;
     };
-    let authority = broker.node().authority().certificate();
+    let authority = broker.node().authority();
+    let only_address = Subject {
+        common_name: "broker",
+        names: "IP:127.0.0.1",
+        ..Subject::default()
+    };
+    let certificates = broker.node().certificates();
+    let presented = certificates.issue("authority", "only-address", &only_address);
+    broker.node().present(&presented);
     let gateway = Gateway::start(&options(&mut broker, "localhost", &authority));
     told(
         &gateway,
@@ -58,10 +67,17 @@ fn an_expired_certificate_is_told_once_until_it_is_renewed() {
         return;
     };
     let authority = broker.node().authority();
-    let good = authority.issue("good", "IP:127.0.0.1");
-    let expired = authority.issue_expired("expired", "IP:127.0.0.1");
+    let certificates = broker.node().certificates();
+    let good = certificates.server("authority", "good");
+    let over = Subject {
+        common_name: "expired",
+        names: "IP:127.0.0.1",
+        until: "20200102000000Z",
+        ..Subject::default()
+    };
+    let expired = certificates.issue("authority", "expired", &over);
     broker.node().present(&expired);
-    let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &authority.certificate()));
+    let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &authority));
     told(&gateway, "tls", "its certificate has expired");
     wait_until("more attempts", SOON, || failures(&gateway, "tls") >= 4.0);
     assert_eq!(gateway.log().matches("broker is away").count(), 1);
@@ -76,7 +92,7 @@ fn a_broker_that_wants_a_certificate_is_told_of() {
     let Some(mut broker) = rabbit::secure(true) else {
         return;
     };
-    let authority = broker.node().authority().certificate();
+    let authority = broker.node().authority();
     let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &authority));
     told(&gateway, "tls", "see broker.tls.certificate");
 }
@@ -87,7 +103,7 @@ fn a_message_arrives() {
     let Some(mut broker) = rabbit::secure(false) else {
         return;
     };
-    let authority = broker.node().authority().certificate();
+    let authority = broker.node().authority();
     let route = broker.route();
     let secure = Options::amqp(&route)
         .set("broker.url", broker.node().secure_url("127.0.0.1").as_str())

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::certificates::Authority;
+use super::certificates::{Certificates, Pair};
 use super::peers::{find, run, skip, succeeded};
 use super::ports::{free_port, own_port};
 use super::{reaper, wait_until};
@@ -84,7 +84,7 @@ pub fn secure(clients: bool) -> Option<Private> {
     let mut guard = SECURE.lock().unwrap_or_else(PoisonError::into_inner);
     match guard.as_mut() {
         Some(node) => node.stop(),
-        None => *guard = Node::make().map(Node::with_tls),
+        None => *guard = Node::make().and_then(Node::with_tls),
     }
     let Some(node) = guard.as_mut() else {
         skip("rabbitmq-server is not installed");
@@ -119,6 +119,7 @@ pub struct Node {
     name: String,
     port: u16,
     tls_port: Option<u16>,
+    certificates: Option<Certificates>,
     dist_port: u16,
     child: Option<Child>,
 }
@@ -149,44 +150,56 @@ impl Node {
             name: format!("gw{}-{port}@localhost", std::process::id()),
             port,
             tls_port: None,
+            certificates: None,
             dist_port: own_port(),
             child: None,
         })
     }
 
-    fn with_tls(mut self) -> Self {
+    fn with_tls(mut self) -> Option<Self> {
+        let certificates = Certificates::new()?;
+        reaper::remove_at_exit(certificates.dir());
+        self.certificates = Some(certificates);
         let plugins = "[rabbitmq_auth_mechanism_ssl].\n";
         std::fs::write(self.home.join("plugins"), plugins).unwrap();
         self.tls_port = Some(own_port());
-        self
+        Some(self)
     }
 
     /// The listener for TLS, SASL EXTERNAL by the common name of a certificate, and a new authority.
     fn configure_tls(&mut self, clients: bool) {
-        self.present(&self.authority().issue("broker", "IP:127.0.0.1"));
+        let authority = self.certificates().authority("authority");
+        let presented = self.certificates().server("authority", "broker");
+        self.present(&presented);
         let home = self.home.display();
         let port = self.tls_port.unwrap();
         let text = format!(
             "listeners.ssl.1 = 127.0.0.1:{port}\n\
-             ssl_options.cacertfile = {home}/authority.pem\n\
+             ssl_options.cacertfile = {}\n\
              ssl_options.certfile = {home}/presented.pem\n\
              ssl_options.keyfile = {home}/presented.key\n\
              ssl_options.verify = verify_peer\n\
              ssl_options.fail_if_no_peer_cert = {clients}\n\
              auth_mechanisms.1 = PLAIN\n\
              auth_mechanisms.2 = EXTERNAL\n\
-             ssl_cert_login_from = common_name\n"
+             ssl_cert_login_from = common_name\n",
+            authority.display()
         );
         std::fs::write(self.home.join("rabbitmq.conf"), text).unwrap();
     }
 
     /// The authority of its certificate and of those that it takes.
-    pub fn authority(&self) -> Authority {
-        Authority::new(&self.home, "authority")
+    pub fn authority(&self) -> PathBuf {
+        self.certificates().path("authority", "pem")
+    }
+
+    /// Where it gets its certificates from.
+    pub fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().unwrap()
     }
 
     /// Presents another certificate to whom connects from now on.
-    pub fn present(&self, (certificate, key): &(PathBuf, PathBuf)) {
+    pub fn present(&self, Pair { certificate, key }: &Pair) {
         std::fs::copy(certificate, self.home.join("presented.pem")).unwrap();
         std::fs::copy(key, self.home.join("presented.key")).unwrap();
         if self.child.is_some() {
