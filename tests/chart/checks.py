@@ -1,11 +1,19 @@
 """What must be true of every rendered chart, whatever the values. Each check gives complaints as text."""
 
+import functools
+import json
 import re
 
 import jsonschema
-import kubernetes_validate
+import kubernetes_validate.utils as known
 
 from custom_resources import SPECS
+
+# It reads its schemas anew for each object; once is enough.
+known.schema_contents = functools.cache(known.schema_contents)
+
+# The two newest minor versions of Kubernetes that it knows.
+VERSIONS = sorted({known.major_minor(version) for version in known.all_versions()}, key=known.Version)[-2:]
 
 NAME = re.compile(r"[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?")
 
@@ -22,7 +30,7 @@ def names(objects):
             yield f"{key} has no name that Kubernetes takes"
 
 
-def validity(objects, versions):
+def validity(objects):
     """Each object is what its API takes: Kubernetes' own by its schemas, the others by ours."""
     for each in objects:
         what = f"{each['kind']} {each['metadata']['name']}"
@@ -31,11 +39,19 @@ def validity(objects, versions):
             for error in jsonschema.Draft202012Validator(spec).iter_errors(each.get("spec", {})):
                 yield f"{what}: {error.json_path}: {error.message}"
             continue
-        for version in versions:
-            try:
-                kubernetes_validate.validate(each, version, strict=True)
-            except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-                yield f"{what} for Kubernetes {version}: {error}"
+        for version in VERSIONS:
+            if complaint := invalid(json.dumps(each), version):
+                yield f"{what} for Kubernetes {version}: {complaint}"
+
+
+@functools.cache
+def invalid(text, version):
+    """Why Kubernetes would not take an object; many are the same in several sets of values."""
+    try:
+        known.validate(json.loads(text), version, strict=True)
+    except (known.ValidationError, known.SchemaNotFoundError) as error:
+        return str(error)
+    return None
 
 
 def pods(objects):

@@ -29,6 +29,11 @@ fn a_pod_gets_the_time_that_the_drain_needs() {
 }
 
 #[test]
+fn models_are_fetched_and_a_wrong_sum_ends_the_start() {
+    run("fetching");
+}
+
+#[test]
 fn schema_and_readme_tell_every_value() {
     run("documents");
 }

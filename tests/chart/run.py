@@ -2,6 +2,9 @@
 is a failure. tests/chart/main.rs says what each part is for."""
 
 import copy
+import functools
+import hashlib
+import http.server
 import json
 import os
 import pathlib
@@ -10,19 +13,19 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 
 import yaml
 
 import checks
+from checks import VERSIONS
 from helm4 import Helm4, Refused
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 CHART = ROOT / "helm/pacs-gateway"
 HELM3 = ROOT / ".deps/helm/helm3"
 LIBRARY = ROOT / ".deps/helm/libhelm4.so"
-# The two newest minor versions of Kubernetes that the validator knows.
-VERSIONS = ["1.36", "1.37"]
 SECRETS = "/etc/pacs-gateway-secrets"
 
 MINIMAL = yaml.safe_load((CHART / "ci/minimal-values.yaml").read_text())
@@ -76,7 +79,9 @@ class Helms:
 
 
 def objects(text):
-    found = [each for each in yaml.safe_load_all(text) if each]
+    # The loader in C, where PyYAML has it: there are hundreds of documents.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    found = [each for each in yaml.load_all(text, Loader=loader) if each]
     return sorted(found, key=lambda each: (each["kind"], each["metadata"]["name"]))
 
 
@@ -105,21 +110,22 @@ def rendering(helms, _binary):
         count += len(three)
         for check in (checks.names, checks.restricted, checks.mounts, checks.selectors, checks.probes):
             yield from (f"{name}: {complaint}" for complaint in check(three))
-        yield from (f"{name}: {complaint}" for complaint in checks.validity(three, VERSIONS))
+        yield from (f"{name}: {complaint}" for complaint in checks.validity(three))
     print(f"{count} objects valid for Kubernetes {' and '.join(VERSIONS)}, the same with Helm 3 and Helm 4")
 
 
 def configuration(helms, binary):
     """The rendered TOML says what the values say, and the real binary takes it."""
     for name, values in [*value_sets(), ("odd", merged(MINIMAL, ODD))]:
-        text = toml_of(objects(helms.template3(values)))
+        rendered = objects(helms.template3(values))
+        text = toml_of(rendered)
         try:
             loaded = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             yield f"{name}: {error}\n{text}"
             continue
         yield from (f"{name}: {complaint}" for complaint in missing(values["config"], loaded, "config"))
-        yield from (f"{name}: {complaint}" for complaint in refused(binary, text, helms.work))
+        yield from (f"{name}: {complaint}" for complaint in refused(binary, rendered, helms.work))
 
 
 # What a renderer of TOML gets wrong: whole and small and large numbers, quotes, other scripts, keys with dots and blanks.
@@ -158,9 +164,10 @@ def missing(wanted, found, path):
             yield f"{path}.{key} is {value!r} in the values and {here!r} in the TOML"
 
 
-def refused(binary, text, work):
+def refused(binary, rendered, work):
     """Whether `check` refuses a configuration. Files that Kubernetes would mount are made here, and the model is the
     smallest of the repository, on the processor: what is asked is whether every key and value is taken."""
+    text = toml_of(rendered)
     for file in re.findall(rf'"{SECRETS}/([^"]+)"', text):
         path = work / "secrets" / file
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -169,10 +176,24 @@ def refused(binary, text, work):
     config.write_text(text.replace(SECRETS, str(work / "secrets")))
     own = {"MODELS__DIR": str(ROOT / "models"), "MODELS__ONLY": "wdbc-forest", "INFERENCE__PROVIDER": "cpu"}
     own |= {"INFERENCE__SESSIONS": "1", "DECODE__WORKERS": "1"}
-    environment = os.environ | {f"PACS_GATEWAY__{key}": value for key, value in own.items()}
+    environment = os.environ | variables(rendered) | {f"PACS_GATEWAY__{key}": value for key, value in own.items()}
     done = subprocess.run([binary, "check", "--config", config], capture_output=True, text=True, timeout=60, env=environment)
     if done.returncode:
         yield f"check refuses it: {done.stderr}{done.stdout}"
+
+
+def variables(rendered):
+    """The environment of the gateway as the kubelet would fill it in, with one URL for what a Secret would hold."""
+    (gateway,) = [each for each in rendered if each["kind"] == "StatefulSet"]
+    filled = {}
+    for variable in gateway["spec"]["template"]["spec"]["containers"][0]["env"]:
+        source = variable.get("valueFrom", {})
+        if "fieldRef" in source:
+            value = source["fieldRef"]["fieldPath"].removeprefix("metadata.")
+        else:
+            value = variable.get("value", "amqps://user:password@broker:5671/imaging")
+        filled[variable["name"]] = re.sub(r"\$\((\w+)\)", lambda found: filled[found[1]], value)
+    return filled
 
 
 def wrong_values():
@@ -205,6 +226,7 @@ def wrong_values():
     yield {"models": {"init": {"files": [{"url": "https://a/b", "sha256": "12", "path": "m"}]}}}, ["sha256"]
     yield {"models": {"init": {"files": [{"url": "https://a/b", "sha256": "0" * 64, "path": "../m"}]}}}, ["path"]
     yield {"gpu": {"count": 0}}, ["gpu", "count"]
+    yield {"config": {"study": {"expected_series": [{"name": "a", "when": []}]}}}, ["expected_series"]
     # What the chart sets, and what contradicts itself.
     for key, value in (("bind", "0.0.0.0:104"), ("plain", False)):
         yield {"config": {"dicom": {key: value}}}, [f"config.dicom.{key}", "the chart sets this key"]
@@ -234,6 +256,11 @@ def wrong_values():
     yield {"models": {"source": "init"}}, ["models.init.image"]
     yield {"models": {"source": "volume"}}, ["models.volume.reference"]
     yield {"config": {"inference": {"provider": "cuda"}}}, ["gpu.enabled"]
+    yield {"service": {"dicom": {"nodePort": 30104}}}, ["service.dicom.nodePort"]
+    yield {"service": {"dicom": {"loadBalancerClass": "a"}}}, ["loadBalancerClass", "service.dicom.type"]
+    yield {"networkPolicy": {"enabled": True}}, ["networkPolicy.dicomCIDRs"]
+    yield {"networkPolicy": {"enabled": True, "dicomCIDRs": ["10.0.0.0/8"]}}, ["networkPolicy.egress.brokerTo"]
+    yield {"config": {"broker": {"kind": "file"}}}, ["config.broker.file"]
     yield {"rabbitmq": {"topology": {"enabled": True}}}, ["rabbitmq.topology.clusterReference.name"]
     cluster = {"enabled": True, "clusterReference": {"name": "a"}}
     active = {"broker": {"declare": "active"}}
@@ -338,6 +365,41 @@ def leaves(values, schema, path):
             yield name
 
 
+def fetching(helms, _binary):
+    """The init container's script fetches what is named, and a wrong sum or a missing file ends it."""
+    served, fetched = helms.work / "served", helms.work / "fetched"
+    served.mkdir()
+    content = b"the weights of a model\n"
+    (served / "model 1.onnx").write_bytes(content)
+    (served / "model.toml").write_bytes(b"")
+    handler = functools.partial(QuietFiles, directory=served)
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    at = f"http://127.0.0.1:{server.server_port}"
+    right, empty = hashlib.sha256(content).hexdigest(), hashlib.sha256(b"").hexdigest()
+    good = [{"url": f"{at}/model%201.onnx?a=1&b='$(id)'", "sha256": right, "path": "cxr/1/model.onnx"}]
+    good += [{"url": f"{at}/model.toml", "sha256": empty, "path": "cxr/model.toml"}]
+    cases = [(good, True), ([good[0] | {"sha256": empty}, good[1]], False), ([good[1] | {"url": f"{at}/none"}], False)]
+    for files, fine in cases:
+        shutil.rmtree(fetched, ignore_errors=True)
+        values = merged(MINIMAL, {"models": {"source": "init", "init": {"image": "curl", "files": files}}})
+        (gateway,) = [each for each in objects(helms.template3(values)) if each["kind"] == "StatefulSet"]
+        command = gateway["spec"]["template"]["spec"]["initContainers"][0]["command"]
+        # A missing file is tried again for half a minute; here it stays missing.
+        command = [part.replace("/opt/pacs-gateway/models", str(fetched)).replace("--retry 5", "") for part in command]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+        if (done.returncode == 0) != fine:
+            yield f"{files}: the script ends with {done.returncode}: {done.stdout}{done.stderr}"
+        if fine and (fetched / "cxr/1/model.onnx").read_bytes() != content:
+            yield f"{files}: what was fetched is not what was served"
+    server.shutdown()
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
 def topology(helms, _binary):
     """What the RabbitMQ operator is asked for is what docs/messages.md says that the gateway declares."""
     values = dict(value_sets())["rabbitmq-topology"]
@@ -381,7 +443,7 @@ def topology(helms, _binary):
         yield "the gateway declares the topology as well"
 
 
-PARTS = {part.__name__: part for part in (rendering, configuration, refusals, shutdown, documents, topology)}
+PARTS = {part.__name__: part for part in (rendering, configuration, refusals, shutdown, fetching, documents, topology)}
 
 
 def main():

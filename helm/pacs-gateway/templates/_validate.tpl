@@ -44,7 +44,11 @@
 {{- fail "dicom.tls.certManager.issuerRef.name: name the issuer of the certificate" -}}
 {{- end -}}
 
-{{- if ne (get $broker "kind" | default "amqp") "file" -}}
+{{- if eq (get $broker "kind" | default "amqp") "file" -}}
+{{- if not (hasPrefix "/" (get $broker "file" | default "")) -}}
+{{- fail "config.broker.file: name a file on a volume, for example /var/lib/pacs-gateway/findings.ndjson; the image is read-only" -}}
+{{- end -}}
+{{- else -}}
 {{- $external := eq (get $broker "sasl" | default "plain") "external" -}}
 {{- if and $external (not (and .Values.broker.tls.existingSecret .Values.broker.tls.clientCertificate)) -}}
 {{- fail "broker.tls.clientCertificate: config.broker.sasl external needs a certificate from broker.tls.existingSecret" -}}
@@ -71,6 +75,25 @@
 {{- end -}}
 {{- else if .Values.rabbitmq.topology.user.enabled -}}
 {{- fail "rabbitmq.topology.user.enabled: needs rabbitmq.topology.enabled" -}}
+{{- end -}}
+
+{{- with .Values.service.dicom -}}
+{{- if and (eq .type "ClusterIP") (or .nodePort .tlsNodePort) -}}
+{{- fail "service.dicom.nodePort: needs service.dicom.type NodePort or LoadBalancer" -}}
+{{- end -}}
+{{- if and (ne .type "LoadBalancer") (or .loadBalancerClass .loadBalancerSourceRanges) -}}
+{{- fail "service.dicom.loadBalancerSourceRanges: these and loadBalancerClass need service.dicom.type LoadBalancer" -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.networkPolicy -}}
+{{- if .enabled -}}
+{{- if not (or .dicomCIDRs .dicomFrom) -}}
+{{- fail "networkPolicy.dicomCIDRs: name where senders are; without these and dicomFrom no image would arrive" -}}
+{{- end -}}
+{{- if and (ne (get $broker "kind" | default "amqp") "file") (not (or .egress.brokerTo .egress.extra)) -}}
+{{- fail "networkPolicy.egress.brokerTo: name where the broker is; without it no finding would leave" -}}
+{{- end -}}
+{{- end -}}
 {{- end -}}
 
 {{- if include "pacs-gateway.several" . -}}
