@@ -6,7 +6,7 @@
 #   docker build --target symbols -o symbols .     the debug information of the binary in the image
 #
 # The bases are exact tags. To pin a digest, or to take a base from a registry of your own, give their names as arguments;
-# RUNTIME_IMAGE needs glibc 2.36 and libstdc++ and is never asked to run anything, so one without a shell will do.
+# RUNTIME_IMAGE needs glibc 2.35 and libstdc++ and is never asked to run anything, so one without a shell will do.
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
 ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-20260824-slim
 

@@ -129,6 +129,35 @@ fn onnx_runtime_has_one_home() {
     );
 }
 
+/// What is compiled before the sources are there stays when they change.
+#[test]
+fn dependencies_are_a_layer_of_their_own() {
+    let all = instructions();
+    let built = |rest: &str| rest.contains("cargo build --release --locked");
+    let first = all
+        .iter()
+        .position(|(name, rest)| name == "RUN" && built(rest));
+    let copies = all
+        .iter()
+        .position(|(name, rest)| name == "COPY" && rest == "src src");
+    let (first, copies) = (first.unwrap(), copies.unwrap());
+    assert!(
+        first < copies,
+        "the dependencies are built with the sources"
+    );
+    for (name, rest) in &all[..copies] {
+        let known = ["scripts/", ".cargo ", "Cargo.toml Cargo.lock ", "docs docs"];
+        assert!(
+            name != "COPY" || known.iter().any(|start| rest.starts_with(start)),
+            "COPY {rest}: before the dependencies are built"
+        );
+        assert!(
+            name != "ARG" || !rest.starts_with("REVISION") && !rest.starts_with("VERSION"),
+            "ARG {rest}: each commit would build the dependencies anew"
+        );
+    }
+}
+
 #[test]
 fn the_last_stage_only_copies() {
     for (name, rest) in last_stage() {
