@@ -11,7 +11,7 @@ FUZZ_TARGETS ?=
 CHAOS_ROUNDS ?= 200
 CHAOS_JSON ?= $(TARGET)/chaos.json
 
-.PHONY: demo test chart chaos fuzz check run bench setup fmt clean
+.PHONY: demo test chart chaos fuzz check run bench image image-test setup fmt clean
 
 demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studies to a gateway and show its findings
 	@cargo build --quiet --bin pacs-gateway
@@ -50,6 +50,12 @@ bench: ## measure against real peers in one run; prints tables with ratios
 	.deps/bench-venv/bin/python benches/codecs.py
 	cargo bench --quiet --bench prepare
 	cargo bench --quiet --bench engine -- models
+
+image: ## build the container image with docker, podman or buildah
+	scripts/image.sh build
+
+image-test: ## run the image as on a cluster: demo, reception, publishing, stop and restart; needs docker or podman
+	scripts/image.sh test
 
 setup: ## fetch ONNX Runtime, RabbitMQ, DCMTK, Orthanc, Helm and the tests' Python packages
 	scripts/setup.sh test
