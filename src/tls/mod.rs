@@ -102,9 +102,10 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let acceptor = TlsAcceptor::from(Arc::clone(&current));
-        drop(current);
+        let acceptor = {
+            let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+            TlsAcceptor::from(Arc::clone(&current))
+        };
         acceptor.accept(stream).await
     }
 }

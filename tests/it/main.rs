@@ -53,6 +53,7 @@ mod echo_from_dcmtk_and_pynetdicom;
 mod evaluate_tells_what_sklearn_tells;
 mod every_event_in_every_state;
 mod every_frame_of_an_instance_is_looked_at;
+mod every_route_asks_for_its_role;
 mod evidence_that_disagrees_is_told;
 mod expected_series;
 mod findings_equal_the_golden_ones;
