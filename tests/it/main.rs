@@ -81,6 +81,7 @@ mod slow_senders_cost_little_memory;
 mod spooled_before_start;
 mod stalled_peers_are_cut_by_timers;
 mod stat_goes_before_routine;
+mod the_api_speaks_tls;
 mod the_broker_is_down_at_start;
 mod the_broker_raises_an_alarm;
 mod the_broker_restarts_in_the_middle;
