@@ -118,13 +118,15 @@ impl App {
             },
         )?;
         let access = Arc::new(Access::new(&config.http, &config.spool.dir).await?);
-        let server = Server::bind(&config.http)
-            .await
-            .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;
+        let server = Server::bind(&config.http).await?;
         let ports = Ports {
             dicom: listener.ports().plain,
             dicom_tls: listener.ports().tls,
             http: server.local_addr().context("http.bind")?.port(),
+            http_probe: server
+                .probe_addr()
+                .context("http.probe_bind")?
+                .map(|address| address.port()),
         };
         let outbox_wake = Arc::new(Notify::new());
         let (state, broker_state) = watch::channel(broker::State::default());

@@ -212,8 +212,12 @@ fn read(file: &Path, defaults: &Value) -> Result<String, ConfigError> {
     let origin = file.display().to_string();
     let text = std::fs::read_to_string(file)
         .map_err(|err| ConfigError::new(&origin, format!("cannot be read: {err}")))?;
-    let table: toml::Table =
-        toml::from_str(&text).map_err(|err| ConfigError::new(&origin, err.to_string()))?;
+    // Not the error's own words, which show the line: there may be a secret in it.
+    let table: toml::Table = toml::from_str(&text).map_err(|err| {
+        let before = err.span().and_then(|span| text.get(..span.start));
+        let line = before.map_or(0, |before| before.matches('\n').count()) + 1;
+        ConfigError::new(&origin, format!("line {line}: {}", err.message()))
+    })?;
     let table =
         serde_json::to_value(table).map_err(|err| ConfigError::new(&origin, err.to_string()))?;
     let mut keys = Vec::new();

@@ -1,16 +1,19 @@
-//! HTTP: probes, metrics, the receipt ledger, models. Whatever changes something
-//! needs a token, see [`access`].
+//! HTTP: probes, metrics, the receipt ledger, models. Who may ask for what: [`access`].
 
 mod access;
+mod certificates;
 mod complete;
+mod envelope;
 mod export;
+mod heartbeat;
 mod models;
 pub mod operator;
 mod outbox;
 mod quarantine;
+mod server;
+mod stall;
 mod studies;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -19,17 +22,18 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::io::ReaderStream;
-use tokio_util::sync::CancellationToken;
 
 pub use self::access::{Access, Secret};
+pub use self::certificates::Certificates;
+use self::heartbeat::Heartbeat;
+pub use self::server::Server;
 
 use crate::artefact;
 use crate::broker;
@@ -102,6 +106,9 @@ pub struct Ports {
     pub dicom_tls: Option<u16>,
     /// This server.
     pub http: u16,
+    /// Its probes, when they have a listener of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http_probe: Option<u16>,
 }
 
 /// Where the process is in its life.
@@ -150,39 +157,29 @@ pub struct Api {
     pub ports: Ports,
 }
 
-/// A bound socket that does not serve yet.
-pub struct Server {
-    listener: TcpListener,
-}
-
-impl Server {
-    /// Binds eagerly, so that a taken port is an error at start.
-    pub async fn bind(config: &Config) -> std::io::Result<Self> {
-        let listener = TcpListener::bind(&config.bind).await?;
-        Ok(Self { listener })
-    }
-
-    /// Address in use.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.listener.local_addr()
-    }
-
-    /// Serves until `stop`.
-    pub async fn run(self, api: Api, stop: CancellationToken) -> std::io::Result<()> {
-        axum::serve(self.listener, router(api))
-            .with_graceful_shutdown(stop.cancelled_owned())
-            .await
-    }
-}
-
-/// Every route, by who may ask: anybody, who has a token, who has one to operate with.
-fn router(api: Api) -> Router {
-    let open = Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
+/// What an orchestrator asks, on every listener.
+fn probes(heartbeat: Arc<Heartbeat>) -> Router<Api> {
+    Router::new()
+        .route("/livez", get(async move || heartbeat.answer()))
         .route("/readyz", get(ready))
+}
+
+/// The listener of `http.probe_bind`.
+fn probe_router(api: Api, heartbeat: Arc<Heartbeat>) -> Router {
+    probes(heartbeat)
         .route("/metrics", get(metrics))
-        .route("/api/v1/openapi.json", get(openapi));
+        .layer(from_fn_with_state(api.clone(), envelope::close))
+        .with_state(api)
+}
+
+/// Every route of `http.bind`, by who may ask: anybody, who has a token, who has one to operate with.
+fn api_router(api: Api, heartbeat: Arc<Heartbeat>, with_metrics: bool) -> Router {
+    let mut open = probes(heartbeat).route("/api/v1/openapi.json", get(openapi));
+    if with_metrics {
+        open = open.route("/metrics", get(metrics));
+    }
     let read = Router::new()
+        .route("/api/v1/status", get(status))
         .route("/api/v1/studies", get(studies::list))
         .route("/api/v1/studies/{uid}", get(studies::show))
         .route("/api/v1/sources", get(studies::sources))
@@ -206,8 +203,12 @@ fn router(api: Api) -> Router {
         .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
         .route("/api/v1/models/reload", post(models::reload))
         .route("/api/v1/models/{name}/serve", post(models::serve))
+        .route_layer(from_fn(envelope::whole))
         .route_layer(from_fn_with_state(api.clone(), access::operate));
-    open.merge(read).merge(operate).with_state(api)
+    open.merge(read)
+        .merge(operate)
+        .layer(from_fn_with_state(api.clone(), envelope::close))
+        .with_state(api)
 }
 
 /// Ready while associations are accepted. A broker that is away does not count: what is received is
@@ -223,10 +224,39 @@ async fn ready(State(api): State<Api>) -> Response {
         "ready": phase == Phase::Running,
         "reason": reason,
         "ports": api.ports,
-        "broker": *api.broker.borrow(),
+        "broker": broker_state(&api),
         "spool": { "accepting": api.spool.shedding().is_none(), "reason": api.spool.shedding() },
     });
     (status, Json(body)).into_response()
+}
+
+/// Without its last error, which may name hosts.
+fn broker_state(api: &Api) -> broker::State {
+    let state = api.broker.borrow().clone();
+    broker::State {
+        error: None,
+        ..state
+    }
+}
+
+/// `/api/v1/status`: where everything stands, for who may read.
+async fn status(State(api): State<Api>) -> Result<Response, Failure> {
+    let (usage, owed) = (api.spool.usage(), api.outbox.owed().await?);
+    let body = json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "draining": *api.phase.borrow() == Phase::Draining,
+        "ports": api.ports,
+        "broker": *api.broker.borrow(),
+        "spool": {
+            "accepting": api.spool.shedding().is_none(),
+            "reason": api.spool.shedding(),
+            "instances": usage.instances,
+            "bytes": usage.bytes,
+        },
+        "outbox": { "messages": owed.messages, "shadow": owed.shadow },
+        "commitments_open": api.commitments.count_open().await?,
+    });
+    Ok(Json(body).into_response())
 }
 
 async fn metrics(State(api): State<Api>) -> Response {
@@ -238,6 +268,7 @@ async fn metrics(State(api): State<Api>) -> Response {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Page {
     limit: Option<u32>,
 }
@@ -270,7 +301,6 @@ async fn artefact(State(api): State<Api>, Path(name): Path<String>) -> Response 
             let head = [
                 (header::CONTENT_TYPE, media_type.to_owned()),
                 (header::CONTENT_LENGTH, length.to_string()),
-                (header::X_CONTENT_TYPE_OPTIONS, "nosniff".to_owned()),
                 // Its name is its content's; who may see it is not for a cache to decide.
                 (header::CACHE_CONTROL, "private, immutable".to_owned()),
             ];

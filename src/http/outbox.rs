@@ -59,6 +59,7 @@ pub(super) async fn retry_all(State(api): State<Api>) -> Result<Response, Failur
 
 /// Why a message is given up.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Reason {
     reason: String,
 }

@@ -97,6 +97,7 @@ async fn find(api: &Api, which: Which) -> Result<Vec<Quarantined>, Response> {
 
 /// The query of `/api/v1/quarantine`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
     study: Option<String>,
     code: Option<String>,

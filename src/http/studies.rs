@@ -14,6 +14,7 @@ use crate::units::HumanDuration;
 
 /// `since` and `until` of a query: RFC 3339, or how long ago, as `2h30m`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct SpanQuery {
     since: Option<String>,
     until: Option<String>,
@@ -43,6 +44,7 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
 
 /// The query of `/api/v1/studies`.
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct StudiesQuery {
     calling_ae: Option<String>,
     modality: Option<String>,

@@ -19,7 +19,7 @@ fn the_brokers_words_are_in_the_readiness_report() {
         [0]
     );
     let error = wait_for("error of the broker", SOON, || {
-        let broker = gateway.get("/readyz")["broker"].clone();
+        let broker = gateway.get("/api/v1/status")["broker"].clone();
         broker["error"].as_str().map(str::to_owned)
     });
     assert!(error.contains("alternate-exchange"), "{error}");
