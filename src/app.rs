@@ -18,6 +18,7 @@ use crate::child;
 use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
+use crate::durable::database::Meter;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
@@ -96,9 +97,10 @@ impl App {
         let database = spawn_blocking(move || state::open(&dir))
             .await?
             .context("spool.dir")?;
+        database.report_to(database_meter(&metrics));
         let commitments = commitment::Store::new(database.clone());
         let procedures = procedure::Store::new(database.clone());
-        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
+        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database.clone()));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let (release, releases) = mpsc::channel(WAKE_UPS);
@@ -127,6 +129,8 @@ impl App {
             dicom: listener.local_addr().port(),
             http: server.local_addr().context("http.bind")?.port(),
         };
+        let decoding = Gate::new(decoders.count());
+        decoding.report_to(metrics.decode_queue_depth.clone());
         let outbox_wake = Arc::new(Notify::new());
         let (state, broker_state) = watch::channel(broker::State::default());
         let pipeline = Pipeline {
@@ -140,7 +144,7 @@ impl App {
             attempts: Attempts::default(),
             message: config.message.clone(),
             artefacts: Arc::clone(&artefacts),
-            decoding: Gate::new(decoders.count()),
+            decoding,
             decoders,
             runtime: RuntimeFacts {
                 provider: config.inference.provider.as_str(),
@@ -180,6 +184,7 @@ impl App {
                 config: config.ledger.clone(),
                 commitments,
                 outbox,
+                database,
                 procedures,
                 metrics,
             },
@@ -337,6 +342,16 @@ fn sources(
         procedures: procedures.clone(),
         pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
     })
+}
+
+fn database_meter(metrics: &Metrics) -> Meter {
+    let commits = &metrics.database_commits_total;
+    Meter {
+        waiting: metrics.database_queue_depth.clone(),
+        commits: metrics.database_commit_duration_seconds.clone(),
+        committed: commits.with_label_values(&["committed"]),
+        failed: commits.with_label_values(&["failed"]),
+    }
 }
 
 /// Starts the decoding processes.

@@ -10,7 +10,7 @@ mod topology;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
@@ -264,11 +264,15 @@ impl Publisher {
             let Some(open) = link else {
                 match Link::open(&self.config).await {
                     Ok(opened) => {
+                        self.count_connect("connected");
                         *failures = 0;
                         *link = Some(opened);
                         self.tell(Ok(()));
                     }
-                    Err(err) => self.away(&err, failures, flush, stop).await,
+                    Err(err) => {
+                        self.count_connect("failed");
+                        self.away(&err, failures, flush, stop).await;
+                    }
                 }
                 continue;
             };
@@ -277,11 +281,14 @@ impl Publisher {
                 continue;
             }
             let alarm = open.alarm();
+            let sent = Instant::now();
             let answers = tokio::select! {
                 answers = open.publish(&due) => answers,
                 () = self.watch(alarm) => break,
                 () = stop.cancelled() => break,
             };
+            let took = &self.metrics.publish_confirm_duration_seconds;
+            took.observe(sent.elapsed().as_secs_f64());
             self.tell_blocked(false);
             if let Some(err) = self.settle(&due, answers).await? {
                 *link = None;
@@ -343,6 +350,11 @@ impl Publisher {
             self.outbox.confirmed(confirmed, now).await?;
         }
         Ok(broken)
+    }
+
+    fn count_connect(&self, result: &str) {
+        let connects = &self.metrics.broker_connects_total;
+        connects.with_label_values(&[result]).inc();
     }
 
     fn tell(&self, outcome: Result<(), &PublishError>) {

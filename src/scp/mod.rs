@@ -25,6 +25,7 @@ mod pdu_stream;
 mod procedure;
 mod quick_ack;
 mod rejection;
+mod senders;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -126,6 +127,9 @@ impl Server {
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(&config);
+        let limit = i64::try_from(config.max_associations).unwrap_or(i64::MAX);
+        metrics.associations_limit.set(limit);
+        senders::introduce(&metrics, &config);
         let config = Live::new(config);
         Self {
             shared: Arc::new(Shared {
