@@ -13,6 +13,8 @@ use serde_json::Value;
 const ALERTS: &str = "helm/pacs-gateway/files/alerts.yaml";
 const DASHBOARD: &str = "helm/pacs-gateway/files/dashboard.json";
 const RUNBOOK: &str = "docs/operations.md";
+/// What promtool tries them with.
+const CASES: &str = "tests/rules/alerts.test.yaml";
 /// What Prometheus, its targets and our own aggregations add to every series.
 const TARGET_LABELS: [&str; 5] = ["job", "namespace", "pod", "instance", "le"];
 
@@ -188,7 +190,7 @@ fn every_alert_has_its_entry_in_the_runbook_and_every_entry_its_alert() {
         .filter(|entry| entry.starts_with("PacsGateway"))
         .map(|entry| entry.split_once('\n').unwrap())
         .collect();
-    let alerts = alerts();
+    let (alerts, cases) = (alerts(), read(CASES));
     let named: BTreeSet<&str> = alerts.keys().map(String::as_str).collect();
     assert_eq!(named, entries.keys().copied().collect(), "in {RUNBOOK}");
     for (name, alert) in &alerts {
@@ -198,6 +200,8 @@ fn every_alert_has_its_entry_in_the_runbook_and_every_entry_its_alert() {
                 .unwrap_or_else(|| panic!("{name} has no {key}"))
                 .as_str()
         };
+        let fires = format!("alertname=\"{name}\"");
+        assert!(cases.contains(&fires), "{CASES} does not try {name}");
         let severity = field("severity");
         assert!(
             ["critical", "warning", "info"].contains(&severity),

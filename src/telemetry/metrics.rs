@@ -1,7 +1,8 @@
 //! Every metric of the gateway: name, labels and help in one place.
 //!
 //! Names follow the Prometheus conventions (base units, `_total`, `_seconds`). Label values come from
-//! fixed lists in the code, or are names of installed models: no AE title, address or UID ever
+//! fixed lists in the code, are names of installed models, or, in one metric, AE titles that the
+//! configuration lists: nothing that a peer or a file says ever
 //! becomes one. `docs/metrics.md` is held to this file by a test.
 
 use prometheus::core::Collector;
