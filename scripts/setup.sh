@@ -2,7 +2,7 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, Helm, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, promtool, Helm, the tests' Python packages and cargo-fuzz (make test)
 #   scripts/setup.sh chart     Helm 3, the library of Helm 4 and the Python packages of the chart's tests, besides runtime (make chart)
 #   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
 #   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
@@ -134,6 +134,24 @@ orthanc() {
     die "the tests need orthanc, and apt-get is absent or may not be used here; install it and run this again"
 }
 
+# The one program of Debian's prometheus that the tests want: the package itself would start a service.
+promtool() {
+  { command -v promtool >/dev/null || [ -x "$deps/bin/promtool" ]; } && return
+  local work
+  say "fetching promtool"
+  mkdir -p "$deps/bin"
+  work=$(mktemp -d "$deps/fetch.XXXXXX")
+  if has apt-get && { as_root apt-get -qq update >/dev/null 2>&1 || true; } &&
+    (cd "$work" && apt-get -qq download prometheus >/dev/null 2>&1) &&
+    dpkg-deb --fsys-tarfile "$work"/prometheus_*.deb | tar -x -C "$work" ./usr/bin/promtool; then
+    mv -f "$work/usr/bin/promtool" "$deps/bin/promtool"
+    rm -rf "$work"
+  else
+    rm -rf "$work"
+    die "promtool is missing and apt-get is absent or cannot fetch it; put it on PATH (it comes with Prometheus) and run this again"
+  fi
+}
+
 # packages NAME FOLDER: the packages of scripts/requirements-NAME.txt in a virtual environment of their own. The stamp
 # holds what they were made from, so that a change of pins or of Python makes them again.
 packages() {
@@ -206,7 +224,7 @@ sanitizers() {
 
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; orthanc; packages test venv; helm; packages chart chart-venv; cargo_fuzz ;;
+  test) onnxruntime; build_tools; peers; orthanc; promtool; packages test venv; helm; packages chart chart-venv; cargo_fuzz ;;
   chart) onnxruntime; build_tools; helm; packages chart chart-venv ;;
   fuzz) build_tools; cargo_fuzz; sanitizers ;;
   bench) onnxruntime; build_tools; peers; packages test venv; packages bench bench-venv ;;

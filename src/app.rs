@@ -18,6 +18,7 @@ use crate::child;
 use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
+use crate::durable::database::Meter;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
@@ -97,9 +98,10 @@ impl App {
         let database = spawn_blocking(move || state::open(&dir))
             .await?
             .context("spool.dir")?;
+        database.report_to(database_meter(&metrics));
         let commitments = commitment::Store::new(database.clone());
         let procedures = procedure::Store::new(database.clone());
-        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
+        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database.clone()));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let (release, releases) = mpsc::channel(WAKE_UPS);
@@ -128,6 +130,8 @@ impl App {
                 .context("http.probe_bind")?
                 .map(|address| address.port()),
         };
+        let decoding = Gate::new(decoders.count());
+        decoding.report_to(metrics.decode_queue_depth.clone());
         let outbox_wake = Arc::new(Notify::new());
         let (state, broker_state) = watch::channel(broker::State::default());
         let pipeline = Pipeline {
@@ -141,7 +145,7 @@ impl App {
             attempts: Attempts::default(),
             message: config.message.clone(),
             artefacts: Arc::clone(&artefacts),
-            decoding: Gate::new(decoders.count()),
+            decoding,
             decoders,
             runtime: RuntimeFacts {
                 provider: config.inference.provider.as_str(),
@@ -182,6 +186,7 @@ impl App {
                 config: config.ledger.clone(),
                 commitments,
                 outbox,
+                database,
                 procedures,
                 metrics,
             },
@@ -351,6 +356,16 @@ pub async fn check_files(config: &Config) -> Result<()> {
     let broker = config.broker.clone();
     let checked = spawn_blocking(move || broker.check_files()).await?;
     checked.map_err(anyhow::Error::msg)
+}
+
+fn database_meter(metrics: &Metrics) -> Meter {
+    let commits = &metrics.database_commits_total;
+    Meter {
+        waiting: metrics.database_queue_depth.clone(),
+        commits: metrics.database_commit_duration_seconds.clone(),
+        committed: commits.with_label_values(&["committed"]),
+        failed: commits.with_label_values(&["failed"]),
+    }
 }
 
 /// Starts the decoding processes.

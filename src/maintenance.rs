@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artefact::Store;
 use crate::clock::Timestamp;
 use crate::commitment;
-use crate::durable::database::DatabaseError;
+use crate::durable::database::{Database, DatabaseError};
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::procedure;
@@ -57,6 +57,8 @@ pub struct Housekeeper {
     pub commitments: commitment::Store,
     /// What is owed.
     pub outbox: Outbox,
+    /// Where the books of all of these are.
+    pub database: Database,
     /// What modalities say they did.
     pub procedures: procedure::Store,
     /// Gauges.
@@ -83,8 +85,9 @@ impl Housekeeper {
 
     async fn look(&self, looks: u64) -> Result<(), DatabaseError> {
         self.checkpoint().await;
-        self.release().await?;
+        // Before anything that a full disk can fail, or nobody would be told that it is full.
         self.gauges().await?;
+        self.release().await?;
         if looks.is_multiple_of(EXPIRE_EVERY) {
             let now = Timestamp::now();
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
@@ -155,6 +158,11 @@ impl Housekeeper {
         metrics.spool_instances.set(gauge(usage.instances));
         metrics.spool_bytes.set(gauge(usage.bytes));
         metrics.spool_free_bytes.set(gauge(usage.free_bytes));
+        metrics.spool_limit_bytes.set(gauge(usage.limit_bytes));
+        metrics
+            .spool_capacity_bytes
+            .set(gauge(usage.capacity_bytes));
+        metrics.spool_free_inodes.set(gauge(usage.free_inodes));
         metrics
             .spool_shedding
             .set(i64::from(self.spool.shedding().is_some()));
@@ -164,6 +172,10 @@ impl Housekeeper {
         let kept = self.spool.kept();
         metrics.quarantine_instances.set(gauge(kept.instances));
         metrics.quarantine_bytes.set(gauge(kept.bytes));
+        let database = self.database.clone();
+        if let Ok(bytes) = tokio::task::spawn_blocking(move || database.bytes()).await {
+            metrics.database_bytes.set(gauge(bytes));
+        }
         let owed = self.outbox.owed().await?;
         metrics.outbox_messages.set(gauge(owed.messages));
         metrics.outbox_shadow_messages.set(gauge(owed.shadow));

@@ -139,6 +139,10 @@ impl Reporter {
         }
         let open = self.store.count_open().await?;
         self.metrics.commitments_open.set(i64::from(open));
+        let oldest = self.store.oldest_open().await?;
+        let age = oldest.map_or(0, |at| Timestamp::now().since(at).as_secs());
+        let gauge = &self.metrics.commitments_oldest_age_seconds;
+        gauge.set(i64::try_from(age).unwrap_or(i64::MAX));
         Ok(pause)
     }
 

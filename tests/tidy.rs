@@ -13,6 +13,7 @@ use pacs_gateway::config::{Config, keys};
 use pacs_gateway::dicom::{TransferSyntax, sop_class};
 use pacs_gateway::findings::event;
 use pacs_gateway::pixel::codec;
+use pacs_gateway::telemetry::Metrics;
 use serde_json::Value;
 
 fn root() -> &'static Path {
@@ -304,19 +305,65 @@ fn every_metric_is_documented_with_its_labels() {
         if pair[1].contains("histograms(") {
             labels.insert("model".to_owned());
         }
-        metrics.insert(format!("pacs_gateway_{field}"), labels);
+        // What it is made with says what it is.
+        let made = pair[1].to_lowercase();
+        let kind = ["counter", "gauge", "histogram", "seconds("]
+            .into_iter()
+            .min_by_key(|kind| made.find(kind).unwrap_or(usize::MAX))
+            .map(|kind| kind.replace("seconds(", "histogram"));
+        metrics.insert(format!("pacs_gateway_{field}"), (kind.unwrap(), labels));
     }
     let mut documented = BTreeMap::new();
     for row in rows(&read("docs/metrics.md")) {
-        let [metric, _, labels, _] = row.as_slice() else {
+        let [metric, kind, labels, _] = row.as_slice() else {
             continue;
         };
         if metric.starts_with("`pacs_gateway_") {
-            documented.insert(metric.trim_matches('`').to_owned(), quoted(labels));
+            let kind = kind.trim_end_matches(", preset").to_owned();
+            documented.insert(metric.trim_matches('`').to_owned(), (kind, quoted(labels)));
         }
     }
     let code = metrics.into_iter().collect();
     let document = documented.into_iter().collect();
+    complain(&differences(&code, &document, "docs/metrics.md"));
+}
+
+/// The values that the document lists for a label: after its colon, without what stands in brackets.
+fn listed(labels: &str) -> Option<(String, Vec<String>)> {
+    let (label, values) = labels.split_once(':')?;
+    let mut plain = String::new();
+    let mut depth = 0_u32;
+    for c in values.chars() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            c if depth == 0 => plain.push(c),
+            _ => {}
+        }
+    }
+    let values = plain.split(',').map(|value| value.trim().to_owned());
+    Some((label.trim_matches('`').to_owned(), values.collect()))
+}
+
+#[test]
+fn preset_metrics_start_at_zero_for_every_value_of_the_document() {
+    let text = Metrics::new().unwrap().render();
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let code: BTreeSet<String> = samples
+        .filter(|line| line.contains("_total{") && line.ends_with(" 0"))
+        .map(|line| line.trim_end_matches(" 0").to_owned())
+        .collect();
+    let mut document = BTreeSet::new();
+    for row in rows(&read("docs/metrics.md")) {
+        if let [metric, kind, labels, _] = row.as_slice()
+            && kind == "counter, preset"
+        {
+            let (label, values) = listed(labels).unwrap();
+            let metric = metric.trim_matches('`');
+            let series = values.iter();
+            document.extend(series.map(|value| format!("{metric}{{{label}=\"{value}\"}}")));
+        }
+    }
     complain(&differences(&code, &document, "docs/metrics.md"));
 }
 

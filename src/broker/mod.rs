@@ -12,7 +12,7 @@ mod file;
 mod topology;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use tokio::sync::{Notify, watch};
@@ -174,15 +174,13 @@ impl Publisher {
             let Some(open) = link else {
                 match Link::open(&self.config).await {
                     Ok(opened) => {
+                        self.count_connect("connected");
                         *failures = 0;
                         *link = Some(opened);
                         self.tell(Ok(()));
                     }
                     Err(away) => {
-                        self.metrics
-                            .broker_connect_failures_total
-                            .with_label_values(&[away.reason.as_str()])
-                            .inc();
+                        self.count_connect(away.reason.as_str());
                         let err = PublishError::Connection(away.text);
                         self.away(&err, failures, flush, stop).await;
                     }
@@ -194,11 +192,14 @@ impl Publisher {
                 continue;
             }
             let alarm = open.alarm();
+            let sent = Instant::now();
             let answers = tokio::select! {
                 answers = open.publish(&due) => answers,
                 () = self.watch(alarm) => break,
                 () = stop.cancelled() => break,
             };
+            let took = &self.metrics.publish_confirm_duration_seconds;
+            took.observe(sent.elapsed().as_secs_f64());
             self.tell_blocked(false);
             if let Some(err) = self.settle(&due, answers).await? {
                 *link = None;
@@ -260,6 +261,11 @@ impl Publisher {
             self.outbox.confirmed(confirmed, now).await?;
         }
         Ok(broken)
+    }
+
+    fn count_connect(&self, result: &str) {
+        let connects = &self.metrics.broker_connects_total;
+        connects.with_label_values(&[result]).inc();
     }
 
     fn tell(&self, outcome: Result<(), &PublishError>) {

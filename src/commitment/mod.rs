@@ -240,6 +240,16 @@ impl Store {
         self.database.query(count_open).await
     }
 
+    /// When the oldest request came that is not reported yet.
+    pub async fn oldest_open(&self) -> Result<Option<Timestamp>, DatabaseError> {
+        let oldest = |connection: &Connection| {
+            connection
+                .prepare_cached("SELECT min(received_at) FROM commitment WHERE ended_at IS NULL")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))
+        };
+        Ok(self.database.query(oldest).await?.map(Timestamp))
+    }
+
     /// An open request with everything it names; `None` when it is ended.
     pub async fn load(&self, id: CommitmentId) -> Result<Option<Transaction>, DatabaseError> {
         self.database

@@ -109,14 +109,20 @@ impl Decoders {
             }],
             busy: 0,
         };
+        let pool = Pool {
+            config,
+            program,
+            metrics,
+            state: Mutex::new(state),
+            returned: Condvar::new(),
+        };
+        if let Some(metrics) = &pool.metrics {
+            let limit = &metrics.decoder_workers_limit;
+            limit.set(gauge(pool.config.worker_count()));
+        }
+        pool.tell(&pool.lock());
         Ok(Self {
-            pool: Arc::new(Pool {
-                config,
-                program,
-                metrics,
-                state: Mutex::new(state),
-                returned: Condvar::new(),
-            }),
+            pool: Arc::new(pool),
         })
     }
 
@@ -245,7 +251,7 @@ impl Decoders {
             job: Job::Values(stage),
             measure: false,
         };
-        let answer = self.pool.answer(&request)?;
+        let answer = self.pool.counted(self.pool.answer(&request))?;
         let ([rows, columns, samples_per_pixel], Some(photometric)) = (
             <[usize; 3]>::try_from(answer.shape).map_err(|_| nonsense())?,
             Photometric::parse(&answer.photometric),
@@ -267,11 +273,12 @@ impl Decoders {
 impl Decoders {
     fn answer(&self, source: &Source, request: &Request) -> Result<Answer, Refusal> {
         // Of a long multi-frame instance a worker reads the header once for many frames.
-        if source.plain && request.frame == 0 {
-            let (reply, values) = here(request)?;
-            return outcome(reply, values);
-        }
-        self.pool.answer(request)
+        let answer = if source.plain && request.frame == 0 {
+            here(request).and_then(|(reply, values)| outcome(reply, values))
+        } else {
+            self.pool.answer(request)
+        };
+        self.pool.counted(answer)
     }
 }
 
@@ -283,6 +290,28 @@ struct Answer {
 }
 
 impl Pool {
+    /// Counts what became of a frame.
+    fn counted(&self, answer: Result<Answer, Refusal>) -> Result<Answer, Refusal> {
+        if let Some(metrics) = &self.metrics {
+            let result = match &answer {
+                Ok(_) => "decoded",
+                Err(refusal) if refusal.code.starts_with(super::REFUSAL) => "failed",
+                Err(_) => "refused",
+            };
+            let requests = &metrics.decode_requests_total;
+            requests.with_label_values(&[result]).inc();
+        }
+        answer
+    }
+
+    fn tell(&self, state: &State) {
+        if let Some(metrics) = &self.metrics {
+            let all = state.idle.len() + state.busy;
+            metrics.decoder_workers.set(gauge(all));
+            metrics.decoder_workers_busy.set(gauge(state.busy));
+        }
+    }
+
     fn answer(&self, request: &Request) -> Result<Answer, Refusal> {
         let mut deaths = 0;
         loop {
@@ -319,6 +348,7 @@ impl Pool {
             Some(at) => Some(state.idle.swap_remove(at)),
             None => state.idle.pop(),
         };
+        self.tell(&state);
         drop(state);
         match found {
             Some(idle) => Ok(idle.worker),
@@ -337,8 +367,7 @@ impl Pool {
                     attempt += 1;
                 }
                 Err(err) => {
-                    self.lock().busy -= 1;
-                    self.returned.notify_one();
+                    self.one_less();
                     return Err(Refusal::new(
                         "decoder-unavailable",
                         format!("no decoding process could be started: {err}"),
@@ -355,13 +384,21 @@ impl Pool {
             worker,
             file: file.clone(),
         });
+        self.tell(&state);
+        drop(state);
+        self.returned.notify_one();
+    }
+
+    fn one_less(&self) {
+        let mut state = self.lock();
+        state.busy -= 1;
+        self.tell(&state);
         drop(state);
         self.returned.notify_one();
     }
 
     fn gone(&self, death: &Death) {
-        self.lock().busy -= 1;
-        self.returned.notify_one();
+        self.one_less();
         tracing::warn!(
             reason = death.reason(),
             text = text(death, &self.config),
@@ -378,6 +415,10 @@ impl Pool {
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 fn outcome(reply: Reply, values: Option<Samples>) -> Result<Answer, Refusal> {

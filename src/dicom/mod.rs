@@ -8,6 +8,7 @@ pub mod ae_title;
 pub mod command;
 pub mod dataset;
 pub mod file_meta;
+pub mod modality;
 pub mod sop_class;
 pub mod status;
 pub mod transfer_syntax;

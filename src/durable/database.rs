@@ -6,9 +6,11 @@
 //! sync. Reads use their own connection (WAL), and see what has been committed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
+use std::time::Instant;
 
+use prometheus::{Histogram, IntCounter, IntGauge};
 use rusqlite::{Connection, OpenFlags};
 use tokio::sync::oneshot;
 
@@ -85,9 +87,41 @@ where
     }
 }
 
+/// Where the writer's work is counted.
+#[derive(Debug)]
+pub struct Meter {
+    /// Writes that are not answered yet.
+    pub waiting: IntGauge,
+    /// Seconds of each commit.
+    pub commits: Histogram,
+    /// Commits that held.
+    pub committed: IntCounter,
+    /// Commits that did not.
+    pub failed: IntCounter,
+}
+
+/// A write that waits for its answer.
+struct Waiting<'a>(&'a IntGauge);
+
+impl<'a> Waiting<'a> {
+    fn count(meter: &'a OnceLock<Meter>) -> Option<Self> {
+        let gauge = &meter.get()?.waiting;
+        gauge.inc();
+        Some(Self(gauge))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A handle; clones share the writer thread, which ends with the last of them.
 #[derive(Clone)]
 pub struct Database {
+    path: Arc<Path>,
+    meter: Arc<OnceLock<Meter>>,
     jobs: mpsc::SyncSender<Box<dyn Job>>,
     reader: Arc<Mutex<Connection>>,
 }
@@ -131,14 +165,18 @@ impl Database {
         writer.execute_batch(&whole).map_err(fail)?;
         let reader = connect(path).map_err(fail)?;
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
+        let meter = Arc::new(OnceLock::new());
+        let metered = Arc::clone(&meter);
         thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || write_loop(&writer, &queue))
+            .spawn(move || write_loop(&writer, &queue, &metered))
             .map_err(|err| DatabaseError::Open {
                 path: path.to_owned(),
                 reason: err.to_string(),
             })?;
         Ok(Self {
+            path: path.into(),
+            meter,
             jobs,
             reader: Arc::new(Mutex::new(reader)),
         })
@@ -162,9 +200,27 @@ impl Database {
         })?;
         let (jobs, _) = mpsc::sync_channel(0);
         Ok(Self {
+            path: path.into(),
+            meter: Arc::default(),
             jobs,
             reader: Arc::new(Mutex::new(reader)),
         })
+    }
+
+    /// From now on the writer's work is counted there. The first call decides.
+    pub fn report_to(&self, meter: Meter) {
+        let _ = self.meter.set(meter);
+    }
+
+    /// Bytes of the file and of the log beside it. Blocking.
+    pub fn bytes(&self) -> u64 {
+        let mut log = self.path.as_os_str().to_owned();
+        log.push("-wal");
+        let files = [self.path.as_os_str(), log.as_os_str()];
+        let lengths = files
+            .iter()
+            .filter_map(|path| Some(std::fs::metadata(path).ok()?.len()));
+        lengths.sum()
     }
 
     /// Runs `work` in a transaction; on `Ok` its effect is durable.
@@ -174,6 +230,7 @@ impl Database {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (job, answer) = job(work);
+        let _waiting = Waiting::count(&self.meter);
         let jobs = self.jobs.clone();
         match jobs.try_send(job) {
             Ok(()) => {}
@@ -195,6 +252,7 @@ impl Database {
         F: FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     {
         let (job, answer) = job(work);
+        let _waiting = Waiting::count(&self.meter);
         self.jobs.send(job).map_err(|_| DatabaseError::Closed)?;
         answer.blocking_recv().map_err(|_| DatabaseError::Closed)?
     }
@@ -249,7 +307,11 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Ok(connection)
 }
 
-fn write_loop(connection: &Connection, queue: &mpsc::Receiver<Box<dyn Job>>) {
+fn write_loop(
+    connection: &Connection,
+    queue: &mpsc::Receiver<Box<dyn Job>>,
+    meter: &OnceLock<Meter>,
+) {
     while let Ok(first) = queue.recv() {
         let mut group = vec![first];
         while group.len() < GROUP {
@@ -258,7 +320,15 @@ fn write_loop(connection: &Connection, queue: &mpsc::Receiver<Box<dyn Job>>) {
                 Err(_) => break,
             }
         }
+        let started = Instant::now();
         let committed = commit(connection, &mut group);
+        if let Some(meter) = meter.get() {
+            meter.commits.observe(started.elapsed().as_secs_f64());
+            match committed {
+                Ok(()) => meter.committed.inc(),
+                Err(_) => meter.failed.inc(),
+            }
+        }
         for job in group {
             job.finish(&committed);
         }

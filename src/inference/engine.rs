@@ -143,7 +143,7 @@ impl Engine {
         first.warm_up(&plan, &contract, &limits).map_err(refuse)?;
         let Allowed { sessions, .. } = allowed;
         let places = Gate::new(2 * limits.max_batch * sessions);
-        let queue = Arc::new(Queue::new(&manifest.name, limits, places, config));
+        let queue = Arc::new(Queue::new(&manifest.name, limits, places, sessions, config));
         let (version, inputs) = (graph.version.as_str().into(), inputs(&contract));
         let model = Arc::new(super::session::Model {
             plan,

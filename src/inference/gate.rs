@@ -1,7 +1,8 @@
 //! A bounded number of places, granted in turn: [`super::turn`] decides, this waits.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use prometheus::IntGauge;
 use tokio::sync::oneshot;
 
 use super::turn::{Turn, Turns};
@@ -11,12 +12,16 @@ use crate::priority::Priority;
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
+    /// How many wait.
+    gauge: OnceLock<IntGauge>,
 }
 
 #[derive(Debug)]
 struct State {
     free: usize,
     waiting: Turns<oneshot::Sender<Place>>,
+    /// What this gate has put into the gauge, which others may share.
+    told: i64,
 }
 
 /// The right to a place; given back when it is dropped.
@@ -32,8 +37,24 @@ impl Gate {
             state: Mutex::new(State {
                 free: places,
                 waiting: Turns::default(),
+                told: 0,
             }),
+            gauge: OnceLock::new(),
         })
+    }
+
+    /// From now on the gauge also has how many wait here. The first call decides.
+    pub fn report_to(&self, gauge: IntGauge) {
+        let _ = self.gauge.set(gauge);
+        self.tell(&mut self.lock());
+    }
+
+    fn tell(&self, state: &mut State) {
+        if let Some(gauge) = self.gauge.get() {
+            let waiting = i64::try_from(state.waiting.len()).unwrap_or(i64::MAX);
+            gauge.add(waiting - state.told);
+            state.told = waiting;
+        }
     }
 
     /// Waits for a place. Who gives up waiting gives up nothing else.
@@ -49,6 +70,7 @@ impl Gate {
                 }
                 let (grant, granted) = oneshot::channel();
                 state.waiting.push(turn, grant);
+                self.tell(&mut state);
                 granted
             };
             // The sender is only dropped unsent with the gate, which `self` keeps.
@@ -63,6 +85,15 @@ impl Gate {
     }
 }
 
+impl Drop for Gate {
+    fn drop(&mut self) {
+        let told = self.lock().told;
+        if let Some(gauge) = self.gauge.get() {
+            gauge.sub(told);
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let Some(gate) = self.gate.take() else { return };
@@ -73,6 +104,7 @@ impl Drop for Place {
             let next = {
                 let mut state = gate.lock();
                 let next = state.waiting.pop(Priority::Routine);
+                gate.tell(&mut state);
                 if next.is_none() {
                     state.free += 1;
                 }
@@ -111,6 +143,8 @@ mod tests {
     async fn places_are_bounded_and_go_to_the_most_urgent() {
         let gate = Gate::new(1);
         let held = gate.enter(&turn(Priority::Routine, 1)).await;
+        let gauge = IntGauge::new("waiting", "waiting").unwrap();
+        gate.report_to(gauge.clone());
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut tasks = Vec::new();
         for (name, turn) in [
@@ -128,12 +162,13 @@ mod tests {
             }
         }
         assert!(order.lock().unwrap().is_empty());
+        assert_eq!(gauge.get(), 2);
         drop(held);
         for task in tasks {
             task.await.unwrap();
         }
         assert_eq!(*order.lock().unwrap(), ["stat", "routine"]);
-        assert_eq!(gate.lock().free, 1);
+        assert_eq!((gate.lock().free, gauge.get()), (1, 0));
     }
 
     #[tokio::test(start_paused = true)]

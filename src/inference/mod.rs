@@ -18,6 +18,7 @@ mod engine;
 mod fence;
 mod gate;
 mod library;
+mod meter;
 mod process;
 mod protocol;
 mod queue;

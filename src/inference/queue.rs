@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 use super::batch::{Cut, Limits, cut};
 use super::fence::{Admission, Fence};
 use super::gate::{Gate, Place};
+use super::meter::{Busy, Meter};
 use super::{Answer, Config, InferenceError};
 use crate::model::Tensor;
 use crate::priority::Priority;
@@ -44,28 +45,39 @@ pub(super) struct Queue {
     limits: Limits,
     /// Name of the model.
     model: String,
-    metrics: OnceLock<Arc<Metrics>>,
+    sessions: usize,
+    meter: OnceLock<Meter>,
 }
 
 struct State {
     waiting: VecDeque<Sample>,
     fence: Fence,
     closed: bool,
+    /// What this queue has put into the gauge of its depth.
+    told: i64,
 }
 
 impl Queue {
-    pub fn new(model: &str, limits: Limits, places: Arc<Gate>, config: &Config) -> Self {
+    pub fn new(
+        model: &str,
+        limits: Limits,
+        places: Arc<Gate>,
+        sessions: usize,
+        config: &Config,
+    ) -> Self {
         Self {
             state: Mutex::new(State {
                 waiting: VecDeque::new(),
                 fence: Fence::new(config.fence_after, config.fence_time.get()),
                 closed: false,
+                told: 0,
             }),
             wake: Condvar::new(),
             places,
             limits,
             model: model.to_owned(),
-            metrics: OnceLock::new(),
+            sessions,
+            meter: OnceLock::new(),
         }
     }
 
@@ -78,11 +90,41 @@ impl Queue {
     }
 
     pub fn report_to(&self, metrics: Arc<Metrics>) {
-        metrics.model_fenced.with_label_values(&[&self.model]);
+        let waiting = metrics
+            .inference_slots_waiting
+            .with_label_values(&[&self.model]);
+        let meter = Meter::new(metrics, &self.model);
         // Under the lock, so that a fence that goes up just now is counted once.
-        let state = self.lock();
-        if self.metrics.set(metrics).is_ok() && state.fence.is_up() {
-            self.count_fence(1);
+        let mut state = self.lock();
+        let fenced = state.fence.is_up();
+        if self.meter.set(meter).is_err() {
+            return;
+        }
+        self.places.report_to(waiting);
+        if let Some(meter) = self.meter.get() {
+            meter.begin(self.sessions);
+            meter.fenced.add(i64::from(fenced));
+        }
+        self.tell(&mut state);
+    }
+
+    /// A session runs a batch while the guard lives.
+    pub fn busy(&self) -> Option<Busy> {
+        self.meter.get().map(Meter::busy)
+    }
+
+    /// A run has ended like this: `answered`, `failed` or `died`.
+    pub fn ran(&self, result: &'static str) {
+        if let Some(meter) = self.meter.get() {
+            meter.ran(result);
+        }
+    }
+
+    fn tell(&self, state: &mut State) {
+        if let Some(meter) = self.meter.get() {
+            let waiting = i64::try_from(state.waiting.len()).unwrap_or(i64::MAX);
+            meter.depth.add(waiting - state.told);
+            state.told = waiting;
         }
     }
 
@@ -99,6 +141,7 @@ impl Queue {
         let mut state = self.lock();
         state.closed = true;
         let unanswered = std::mem::take(&mut state.waiting);
+        self.tell(&mut state);
         drop(state);
         self.wake.notify_all();
         drop(unanswered);
@@ -116,6 +159,7 @@ impl Queue {
         let behind = |other: &Sample| other.slot.priority <= sample.slot.priority;
         let at = state.waiting.partition_point(behind);
         state.waiting.insert(at, sample);
+        self.tell(&mut state);
         drop(state);
         self.wake.notify_one();
         Ok(())
@@ -134,6 +178,7 @@ impl Queue {
                     .into_iter()
                     .partition(|sample| !sample.reply.is_closed());
             state.waiting = waiting;
+            self.tell(&mut state);
             if !given_up.is_empty() {
                 // A slot that is dropped asks for the lock.
                 drop(state);
@@ -149,7 +194,11 @@ impl Queue {
                 continue;
             };
             match cut(state.waiting.len(), oldest, Instant::now(), &self.limits) {
-                Cut::Take(count) => return Some(state.waiting.drain(..count).collect()),
+                Cut::Take(count) => {
+                    let batch = state.waiting.drain(..count).collect();
+                    self.tell(&mut state);
+                    return Some(batch);
+                }
                 Cut::Wait(left) => {
                     state = self
                         .wake
@@ -178,10 +227,8 @@ impl Queue {
             text,
             "a model's process is gone; another takes its place"
         );
-        if let Some(metrics) = self.metrics.get() {
-            let labels = [self.model.as_str(), reason];
-            let deaths = &metrics.inference_worker_deaths_total;
-            deaths.with_label_values(&labels).inc();
+        if let Some(meter) = self.meter.get() {
+            meter.died(reason);
         }
         let mut state = self.lock();
         let raised = state.fence.died(Instant::now());
@@ -191,6 +238,7 @@ impl Queue {
             self.count_fence(1);
             let waiting = std::mem::take(&mut state.waiting);
             (state.waiting, refused) = waiting.into_iter().partition(Sample::is_probe);
+            self.tell(&mut state);
         }
         drop(state);
         if raised {
@@ -207,9 +255,8 @@ impl Queue {
 
     /// Several engines may serve one model: the parts of an ensemble, a version and the next.
     fn count_fence(&self, by: i64) {
-        if let Some(metrics) = self.metrics.get() {
-            let gauge = metrics.model_fenced.with_label_values(&[&self.model]);
-            gauge.add(by);
+        if let Some(meter) = self.meter.get() {
+            meter.fenced.add(by);
         }
     }
 
@@ -222,6 +269,10 @@ impl Drop for Queue {
     fn drop(&mut self) {
         if self.is_fenced() {
             self.count_fence(-1);
+        }
+        let told = self.lock().told;
+        if let Some(meter) = self.meter.get() {
+            meter.end(self.sessions, told);
         }
     }
 }

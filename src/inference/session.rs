@@ -107,7 +107,14 @@ impl Session {
         let samples: Vec<&[Tensor]> = batch.iter().map(|s| s.tensors.as_slice()).collect();
         let size = self.queue.limits().run_size(samples.len());
         let started = Instant::now();
+        let busy = self.queue.busy();
         let outcome = worker.run(&model.plan, &model.contract, &samples, size);
+        drop(busy);
+        self.queue.ran(match &outcome {
+            Ok(_) => "answered",
+            Err(Trouble::Failed(_)) => "failed",
+            Err(Trouble::Died(_)) => "died",
+        });
         let ran = started.elapsed();
         let outcome = match outcome {
             Err(Trouble::Died(death)) => {

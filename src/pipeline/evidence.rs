@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
@@ -27,6 +27,7 @@ use crate::spool::{Entry, Spool};
 use crate::study::evidence::{Evidence, Kind, Verdict};
 use crate::study::expected::{self, Protocol, Series};
 use crate::study::{Answer, Count, Counted, Question};
+use crate::telemetry::Metrics;
 use crate::{commitment, procedure};
 
 /// Studies that the PACS is asked for at the same time.
@@ -72,7 +73,8 @@ impl Pacs {
         until.unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn count(&self, study: &StudyInstanceUid) -> Counted {
+    async fn count(&self, study: &StudyInstanceUid, metrics: &Metrics) -> Counted {
+        let started = Instant::now();
         let asked = tokio::time::timeout(self.timeout, async {
             let _place = self.places.acquire().await.ok()?;
             if Timestamp::now() < *self.left_alone_until() {
@@ -80,12 +82,26 @@ impl Pacs {
             }
             Some(find_instances(&self.target, &self.calling, study, self.timeout).await)
         });
+        let asked = asked.await;
+        let result = match &asked {
+            Ok(Some(Ok(Some(_)))) => "counted",
+            Ok(Some(Ok(None))) => "uncounted",
+            Ok(Some(Err(_))) => "failed",
+            Ok(None) => "not-asked",
+            Err(_) => "timeout",
+        };
+        let questions = &metrics.pacs_questions_total;
+        questions.with_label_values(&[result]).inc();
+        if result != "not-asked" {
+            let took = &metrics.pacs_question_duration_seconds;
+            took.observe(started.elapsed().as_secs_f64());
+        }
         let failed = |error: String| {
             *self.left_alone_until() = Timestamp::now() + PAUSE;
             tracing::warn!(peer = %self.target, error, "the PACS did not say how many instances");
             Counted::NoAnswer
         };
-        match asked.await {
+        match asked {
             Ok(Some(Ok(Some(count)))) => Counted::Instances(count),
             Ok(Some(Ok(None)) | None) => Counted::NoAnswer,
             Ok(Some(Err(error))) => failed(error.to_string()),
@@ -98,7 +114,7 @@ impl Pacs {
 pub(super) async fn answer(pipeline: Arc<Pipeline>, question: Question) -> Answer {
     let counted = match (question.count, &pipeline.sources.pacs) {
         (Count::Ask, Some(pacs)) if pipeline.study.counts(Kind::PacsCount) => {
-            Some(pacs.count(&question.study).await)
+            Some(pacs.count(&question.study, &pipeline.metrics).await)
         }
         (Count::Known(counted), _) => Some(counted),
         _ => None,

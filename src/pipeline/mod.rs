@@ -12,7 +12,7 @@ mod order;
 mod poison;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::artefact::Store;
 use crate::clock::Timestamp;
 use crate::decoder::Decoders;
+use crate::dicom::modality::defined_term;
 use crate::dicom::uid::StudyInstanceUid;
 use crate::durable::database::DatabaseError;
 use crate::findings::Outcome;
@@ -144,6 +145,8 @@ struct Work {
     sorting: JoinSet<Vec<Due>>,
     line: Line,
     deferred: Vec<(Timestamp, Due)>,
+    /// Every study that is complete and not finished, by the time it was found complete.
+    unfinished: BTreeSet<(Timestamp, StudyInstanceUid)>,
     tasks: JoinSet<Result<(), DatabaseError>>,
     running: HashMap<tokio::task::Id, Due>,
     failures: u32,
@@ -156,6 +159,8 @@ impl Pipeline {
         let mut looks: JoinSet<Answer> = JoinSet::new();
         let mut arrivals: Vec<Arc<Entry>> = Vec::new();
         let mut work = Work::default();
+        let limit = &self.metrics.studies_running_limit;
+        limit.set(count(self.study.concurrency.max(1)));
         losses::account_for(&self).await;
         poison::finish_what_was_begun(&self).await;
         while !stop.is_cancelled() {
@@ -168,15 +173,13 @@ impl Pipeline {
             for question in questions {
                 looks.spawn(evidence::answer(Arc::clone(&self), question));
             }
+            work.note(&stable, &self.metrics);
             if !stable.is_empty() {
                 work.sorting.spawn(order::turns(Arc::clone(&self), stable));
             }
             work.take_up_deferred(now);
             self.start(&mut work);
-            self.metrics
-                .studies_open
-                .set(count(assembler.open_studies()));
-            self.metrics.studies_in_work.set(count(work.line.len()));
+            self.gauges(&assembler, &work, now);
             let next = assembler
                 .next_decision(now)
                 .into_iter()
@@ -211,6 +214,23 @@ impl Pipeline {
             self.ended(&mut work, ended);
         }
         self.beside.finish().await;
+    }
+
+    fn gauges(&self, assembler: &Assembler, work: &Work, now: Timestamp) {
+        let age = |since: Option<Timestamp>| {
+            since.map_or(0, |at| {
+                i64::try_from(now.since(at).as_secs()).unwrap_or(i64::MAX)
+            })
+        };
+        let metrics = &self.metrics;
+        metrics.studies_open.set(count(assembler.open_studies()));
+        metrics
+            .studies_oldest_open_age_seconds
+            .set(age(assembler.oldest()));
+        metrics.studies_in_work.set(count(work.line.len()));
+        metrics.studies_running.set(count(work.line.running()));
+        let oldest = work.unfinished.first().map(|(since, _)| *since);
+        metrics.studies_oldest_in_work_age_seconds.set(age(oldest));
     }
 
     /// Tells ledger and assembler of new entries; on failure they are kept for the next look.
@@ -258,18 +278,29 @@ impl Pipeline {
         match ended {
             Ok((_, Ok(()))) => {
                 work.failures = 0;
+                let done = (due.study.complete_at, due.study.uid);
+                work.unfinished.remove(&done);
                 return;
             }
-            Ok((_, Err(err))) => tracing::warn!(error = %err, ?delay, "study deferred"),
+            Ok((_, Err(err))) => {
+                self.count_deferral("database");
+                tracing::warn!(error = %err, ?delay, "study deferred");
+            }
             // `process` runs its parts in tasks that catch panics; one here is a broken assumption.
             // It has cost an attempt, and others go on.
             Err(err) => {
                 self.attempts.ended(&due.study.uid);
+                self.count_deferral("internal");
                 tracing::error!(error = %err, ?delay, "a study's task ended by itself");
             }
         }
         work.failures = work.failures.saturating_add(1);
         work.deferred.push((Timestamp::now() + delay, due));
+    }
+
+    fn count_deferral(&self, reason: &str) {
+        let deferrals = &self.metrics.study_deferrals_total;
+        deferrals.with_label_values(&[reason]).inc();
     }
 
     /// Turns one stable study into messages owed to the broker.
@@ -360,7 +391,7 @@ impl Pipeline {
         self.ledger.finish(revision).await?;
         self.attempts.ended(&study.uid);
         self.outbox_wake.notify_one();
-        self.count(study, prior.revision, &examined);
+        self.count(study, &turn, prior.revision, &examined);
         if attempt > self.study.max_attempts {
             let ids = entries.iter().map(|entry| entry.id).collect();
             poison::set_aside(self, ids).await;
@@ -383,7 +414,8 @@ impl Pipeline {
         Ok(())
     }
 
-    fn count(&self, study: &StableStudy, prior: u32, examined: &examine::Examined) {
+    fn count(&self, study: &StableStudy, turn: &Turn, prior: u32, examined: &examine::Examined) {
+        let now = Timestamp::now();
         let metrics = &self.metrics;
         metrics
             .studies_completed_total
@@ -392,7 +424,11 @@ impl Pipeline {
         if prior > 0 {
             metrics.study_revisions_total.inc();
         }
-        let waited = Timestamp::now().since(study.last).as_secs_f64();
+        metrics
+            .study_processing_duration_seconds
+            .observe(now.since(study.complete_at).as_secs_f64());
+        let (modality, priority) = (defined_term(&turn.modality), turn.priority.as_str());
+        let waited = now.since(study.last).as_secs_f64();
         for run in &examined.runs {
             let manifest = run.model.as_ref().map(|model| &model.package.manifest);
             self.monitor.observe(manifest, &run.outcome, &run.prepared);
@@ -406,7 +442,7 @@ impl Pipeline {
                 .inc();
             metrics
                 .time_to_finding_seconds
-                .with_label_values(&[name])
+                .with_label_values(&[name, modality, priority])
                 .observe(waited);
             if let Outcome::Failed(refusal) = &run.outcome {
                 tracing::warn!(model = name, code = refusal.code, "study failed");
@@ -421,6 +457,18 @@ impl Pipeline {
 }
 
 impl Work {
+    /// Studies have become complete.
+    fn note(&mut self, stable: &[StableStudy], metrics: &Metrics) {
+        for study in stable {
+            let assembled = study.complete_at.since(study.first);
+            metrics
+                .study_assembly_duration_seconds
+                .observe(assembled.as_secs_f64());
+            self.unfinished
+                .insert((study.complete_at, study.uid.clone()));
+        }
+    }
+
     /// Takes up the studies whose next attempt is due.
     fn take_up_deferred(&mut self, now: Timestamp) {
         let (ready, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.deferred)

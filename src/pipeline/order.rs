@@ -81,6 +81,11 @@ impl Line {
         self.running.remove(study);
     }
 
+    /// Studies that are worked on.
+    pub fn running(&self) -> usize {
+        self.running.len()
+    }
+
     /// Studies that wait or are worked on.
     pub fn len(&self) -> usize {
         self.waiting.len() + self.running.len()

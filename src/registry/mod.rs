@@ -385,6 +385,20 @@ impl Registry {
         counter.with_label_values(&[model, result]).inc();
     }
 
+    /// Counters of a model start at 0, or `increase` would not see the first step.
+    fn introduce(&self, model: &str) {
+        let (reloads, outcomes) = (
+            &self.metrics.model_reloads_total,
+            &self.metrics.outcomes_total,
+        );
+        for result in ["switched", "refused", "removed"] {
+            reloads.with_label_values(&[model, result]);
+        }
+        for outcome in ["finding", "no-finding", "skipped", "failed"] {
+            outcomes.with_label_values(&[model, outcome]);
+        }
+    }
+
     /// The switch.
     fn publish(&self, mut models: Vec<Model>, refused: Vec<Refused>) {
         models.sort_by(|a, b| a.name.cmp(&b.name));
@@ -424,6 +438,9 @@ impl Registry {
             {
                 let _ = serving.remove_label_values(&[name, version, role]);
             }
+        }
+        for model in new.iter().map(|[name, ..]| name.as_str()).chain([""]) {
+            self.introduce(model);
         }
         for labels in &new {
             let [name, version, sha256, role] = labels;

@@ -167,6 +167,7 @@ impl Connection {
             bytes,
         } = *tally;
         let seconds = self.opened.elapsed().as_secs_f64();
+        shared.metrics.association_duration_seconds.observe(seconds);
         // Echoes come from monitoring, every few seconds for years.
         if stored + refused > 0 {
             info!(

@@ -27,6 +27,7 @@ mod procedure;
 mod quick_ack;
 mod rejection;
 mod secure;
+mod senders;
 mod sockets;
 mod storage;
 #[cfg(test)]
@@ -128,6 +129,9 @@ impl Server {
         draining: CancellationToken,
     ) -> Self {
         let admission = Admission::new(&config);
+        let limit = i64::try_from(config.max_associations).unwrap_or(i64::MAX);
+        metrics.associations_limit.set(limit);
+        senders::introduce(&metrics, &config);
         let config = Live::new(config);
         Self {
             shared: Arc::new(Shared {

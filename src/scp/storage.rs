@@ -14,6 +14,7 @@ use super::association::Association;
 use super::interruption::Interruption;
 use super::negotiation::Context;
 use super::pdu_stream::Pdv;
+use super::senders;
 use super::writer::{BLOCK_LENGTH, WriteError, Writer};
 use crate::dicom::command::Command;
 use crate::dicom::sop_class::Kind;
@@ -99,6 +100,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 (refusal.status, Some(refusal.comment))
             }
         };
+        senders::count(
+            &self.shared.metrics,
+            self.config,
+            &self.titles.calling,
+            outcome.is_ok(),
+        );
         self.respond(id, request, status, comment).await?;
         self.shared
             .metrics
@@ -107,6 +114,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         match outcome {
             Ok(stored) => {
                 debug!(study = %stored.study, duplicate = stored.duplicate, "instance stored");
+                if let Some(code) = stored.set_aside {
+                    let aside = &self.shared.metrics.quarantined_instances_total;
+                    aside.with_label_values(&[code]).inc();
+                }
                 self.delivery.of(&stored.study);
                 // Lossy on purpose: a full channel means the pipeline has work, and its next scan
                 // of the spool finds the study.
@@ -172,13 +183,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 return Ok(Err(refusal));
             }
         }
+        let received = Instant::now();
         match writer.finish(block).await {
             Ok((stored, block)) => {
+                let took = &self.shared.metrics.spool_commit_duration_seconds;
+                took.observe(received.elapsed().as_secs_f64());
                 self.block = Some(block);
                 Ok(Ok(stored))
             }
-            Err(error) => Ok(Err(log_refusal(&error))),
+            Err(error) => Ok(Err(self.refuse(&error))),
         }
+    }
+
+    /// The error's own text may quote the data set, so it stays at debug level.
+    fn refuse(&self, error: &WriteError) -> Refusal {
+        debug!(%error, "spool did not take the instance");
+        if let Some(kind) = fault(error) {
+            let errors = &self.shared.metrics.spool_write_errors_total;
+            errors.with_label_values(&[kind]).inc();
+        }
+        Refusal::of(error)
     }
 
     /// Reads fragments up to the last one. What does not fill a block is left in `block`.
@@ -197,10 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
                 }
                 if block.len() >= BLOCK_LENGTH {
                     let full = std::mem::take(block);
-                    *block = writer
-                        .hand_over(full)
-                        .await
-                        .map_err(|error| Stop::Refused(log_refusal(&error), pdv))?;
+                    let handed_over = writer.hand_over(full).await;
+                    *block =
+                        handed_over.map_err(|error| Stop::Refused(self.refuse(&error), pdv))?;
                     block.reserve(BLOCK_LENGTH);
                     self.stream.restart_clock();
                 } else if count == 0 {
@@ -227,10 +250,14 @@ impl From<Interruption> for Stop {
     }
 }
 
-/// The error's own text may quote the data set, so it stays at debug level.
-fn log_refusal(error: &WriteError) -> Refusal {
-    debug!(%error, "spool did not take the instance");
-    Refusal::of(error)
+/// What is wrong on our side, as a metric label; `None`: nothing is broken.
+const fn fault(error: &WriteError) -> Option<&'static str> {
+    match error {
+        WriteError::Spool(SpoolError::OutOfSpace(_)) => Some("no-space"),
+        WriteError::Spool(SpoolError::Io(_)) => Some("io"),
+        WriteError::Ended => Some("internal"),
+        WriteError::Spool(_) => None,
+    }
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ impl Default for Limits {
 pub struct FreeSpace {
     /// Free bytes for us.
     pub bytes: u64,
+    /// Size of the file system.
+    pub capacity: u64,
     /// Free inodes; `u64::MAX` where the file system has no such limit.
     pub inodes: u64,
 }
@@ -50,6 +52,7 @@ pub fn free_space(dir: &Path) -> io::Result<FreeSpace> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok(FreeSpace {
         bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+        capacity: stat.f_blocks.saturating_mul(stat.f_frsize),
         // btrfs and some network file systems report no inodes at all.
         inodes: if stat.f_files == 0 {
             u64::MAX
@@ -106,6 +109,7 @@ mod tests {
     fn a_full_spool_resumes_only_below_the_low_mark() {
         let free = FreeSpace {
             bytes: 1000,
+            capacity: 2000,
             inodes: 1000,
         };
         let check = |used, before| shedding(&limits(), used, free, before);
@@ -118,8 +122,15 @@ mod tests {
 
     #[test]
     fn the_file_system_keeps_its_floor() {
-        let after =
-            |before, bytes, inodes| shedding(&limits(), 0, FreeSpace { bytes, inodes }, before);
+        let after = |before, bytes, inodes| {
+            let capacity = 2000;
+            let free = FreeSpace {
+                bytes,
+                capacity,
+                inodes,
+            };
+            shedding(&limits(), 0, free, before)
+        };
         assert_eq!(after(None, 49, 1000), Some("disk-full"));
         assert_eq!(after(None, 50, 9), Some("inodes-exhausted"));
         assert_eq!(after(None, 50, 10), None);
@@ -130,7 +141,8 @@ mod tests {
 
     #[test]
     fn the_real_file_system_answers() {
-        let free = free_space(Path::new(".")).map(|free| free.bytes > 0);
+        let free = free_space(Path::new("."));
+        let free = free.map(|free| 0 < free.bytes && free.bytes < free.capacity);
         assert!(matches!(free, Ok(true)));
     }
 }

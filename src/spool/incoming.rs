@@ -15,6 +15,9 @@ use crate::clock::Timestamp;
 use crate::dicom::dataset::{self, Identity, ReadError};
 use crate::dicom::uid::{SeriesInstanceUid, StudyInstanceUid};
 
+/// Reason code of what came under a known SOP Instance UID.
+const OTHER_BYTES: &str = "duplicate-sop-instance";
+
 /// Free space is asked for again after this many bytes of one instance.
 const REFRESH_BYTES: u64 = 64 << 20;
 
@@ -95,6 +98,7 @@ impl Incoming {
             return Ok(Stored {
                 study: entry.study,
                 duplicate: true,
+                set_aside: None,
             });
         }
         let envelope_at = self.header.envelope_at as u64;
@@ -122,17 +126,20 @@ impl Incoming {
             }
             (rivals, policy)
         };
+        let mut set_aside = None;
         match rivals {
             Rivals::Same => remove_if_present(&self.spool.path(self.id))?,
             Rivals::Different if policy == DuplicatePolicy::Quarantine => {
-                let reason = "duplicate-sop-instance: same SOP Instance UID, other bytes";
-                self.spool.quarantine(self.id, reason)?;
+                let reason = format!("{OTHER_BYTES}: same SOP Instance UID, other bytes");
+                self.spool.quarantine(self.id, &reason)?;
+                set_aside = Some(OTHER_BYTES);
             }
             Rivals::Different | Rivals::None => {}
         }
         Ok(Stored {
             study,
             duplicate: rivals == Rivals::Same,
+            set_aside,
         })
     }
 

@@ -144,6 +144,8 @@ pub struct Stored {
     pub study: StudyInstanceUid,
     /// The same bytes were here before; nothing new was kept.
     pub duplicate: bool,
+    /// It went to quarantine, for this reason.
+    pub set_aside: Option<&'static str>,
 }
 
 /// The entries of one study, taken together: what arrives later is in neither list.
@@ -166,6 +168,10 @@ pub struct Usage {
     pub free_bytes: u64,
     /// Free inodes of the file system at the last look.
     pub free_inodes: u64,
+    /// Bytes at which no more is accepted.
+    pub limit_bytes: u64,
+    /// Size of the file system.
+    pub capacity_bytes: u64,
 }
 
 /// The store of accepted instances. Clones share it.
@@ -359,6 +365,8 @@ impl Spool {
             bytes: index.bytes,
             free_bytes: index.free.map_or(0, |free| free.bytes),
             free_inodes: index.free.map_or(0, |free| free.inodes),
+            limit_bytes: self.inner.config.limits.max_bytes.bytes(),
+            capacity_bytes: index.free.map_or(0, |free| free.capacity),
         }
     }
 

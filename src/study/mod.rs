@@ -276,6 +276,11 @@ impl Assembler {
             .min()
     }
 
+    /// When the first instance came of the study that has been received for longest.
+    pub fn oldest(&self) -> Option<Timestamp> {
+        self.open.values().map(|open| open.arrivals.first).min()
+    }
+
     /// Studies that are being received.
     pub fn open_studies(&self) -> usize {
         self.open.len()

@@ -69,6 +69,7 @@ mod kill_after_the_store_response;
 mod kill_between_outbox_and_release;
 mod kill_in_the_middle_of_a_study;
 mod manifests_are_signed;
+mod metrics_are_what_prometheus_expects;
 mod models_build_on_each_other;
 mod mpps_completes_a_study;
 mod no_patient_data_in_logs_and_metrics;

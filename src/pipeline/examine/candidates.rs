@@ -64,7 +64,7 @@ pub(super) async fn candidates(
         let (entries, manifests) = (entries.to_vec(), manifests.clone());
         let (pipeline, turn) = (Arc::clone(pipeline), Arc::clone(turn));
         tasks.spawn(async move {
-            let permit = pipeline.decoding.enter(&turn).await;
+            let permit = super::place(&pipeline, &turn).await;
             let work = spawn_blocking(move || {
                 let manifests: Vec<&Manifest> = manifests.iter().map(|p| &p.manifest).collect();
                 let look = |entry: &Arc<Entry>| (entry.id, look(&pipeline, &manifests, entry));

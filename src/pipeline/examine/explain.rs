@@ -63,6 +63,14 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
         }
     }
     run.remarks.extend(remarks(&missing, chosen.len()));
+    let made = chosen.len().saturating_sub(missing.len());
+    for (result, count) in [("made", made), ("missing", missing.len())] {
+        case.pipeline
+            .metrics
+            .explanations_total
+            .with_label_values(&[&manifest.name, result])
+            .inc_by(count as u64);
+    }
     case.pipeline
         .metrics
         .explanation_duration_seconds

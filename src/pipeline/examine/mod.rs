@@ -26,7 +26,7 @@ use crate::dicom::dataset::{DicomFile, ReadLimits};
 use crate::features::Heard;
 use crate::findings::event::Remark;
 use crate::findings::{self, Draft, Outcome, Said, Sample};
-use crate::inference::{InferenceError, Slot, Turn};
+use crate::inference::{InferenceError, Place, Slot, Turn};
 use crate::model::manifest::AppliesTo;
 use crate::model::selection::{Selected, first_of_groups};
 use crate::model::{InputSpec, Prepared, Tensor};
@@ -314,13 +314,22 @@ async fn infer(
     Ok((asked.said, times))
 }
 
+/// Waits for a place among the decoders.
+async fn place(pipeline: &Pipeline, turn: &Turn) -> Place {
+    let asked = Instant::now();
+    let place = pipeline.decoding.enter(turn).await;
+    let waited = &pipeline.metrics.decode_queue_seconds;
+    waited.observe(asked.elapsed().as_secs_f64());
+    place
+}
+
 /// Runs CPU work off the runtime, in turn, a bounded number at a time, and times it.
 async fn decode<T: Send + 'static>(
     case: &Case,
     work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
 ) -> Result<(T, Duration), Refusal> {
     let abnormal = || Refusal::new("internal-error", "decoding ended abnormally");
-    let place = case.pipeline.decoding.enter(&case.turn).await;
+    let place = place(&case.pipeline, &case.turn).await;
     spawn_blocking(move || {
         let started = Instant::now();
         let outcome = work();
