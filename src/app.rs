@@ -115,16 +115,15 @@ impl App {
                 desk: Arc::clone(&desk),
                 deliveries: Arc::new(scp::Deliveries::new(release)),
             },
-        )
-        .await
-        .with_context(|| format!("dicom.bind: cannot listen on {}", config.dicom.bind))?;
+        )?;
         let access = Access::new(&config.http).await;
         let access = Arc::new(access.context("http.operate_token_files")?);
         let server = Server::bind(&config.http)
             .await
             .with_context(|| format!("http.bind: cannot listen on {}", config.http.bind))?;
         let ports = Ports {
-            dicom: listener.local_addr().port(),
+            dicom: listener.ports().plain,
+            dicom_tls: listener.ports().tls,
             http: server.local_addr().context("http.bind")?.port(),
         };
         let outbox_wake = Arc::new(Notify::new());
@@ -157,6 +156,7 @@ impl App {
             ledger: ledger.clone(),
             spool: spool.clone(),
             peers: config.dicom.peers.clone(),
+            tls: config.dicom.tls.client(),
             private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
             metrics: Arc::clone(&metrics),
         };
@@ -232,6 +232,7 @@ impl App {
         let grace = config.shutdown.clone();
         tracing::info!(
             dicom_port = ports.dicom,
+            dicom_tls_port = ports.dicom_tls,
             http_port = ports.http,
             ae_title = %config.dicom.ae_title,
             "gateway is ready"
@@ -335,7 +336,10 @@ fn sources(
     Ok(Sources {
         commitments: commitments.clone(),
         procedures: procedures.clone(),
-        pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
+        pacs: pacs.map(|(target, calling)| {
+            let target = target.trusting(&config.dicom.tls.client());
+            Pacs::new(target, calling, timeout)
+        }),
     })
 }
 

@@ -93,8 +93,10 @@ pub struct Tls {
 /// Ports in use.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Ports {
-    /// DICOM listener.
-    pub dicom: u16,
+    /// DICOM listener without TLS.
+    pub dicom: Option<u16>,
+    /// DICOM listener with TLS.
+    pub dicom_tls: Option<u16>,
     /// This server.
     pub http: u16,
 }

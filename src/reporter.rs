@@ -25,6 +25,7 @@ use crate::retry::Backoff;
 use crate::scu::{EventReport, Peers, chain, report_event};
 use crate::spool::{EntryId, Spool};
 use crate::telemetry::Metrics;
+use crate::tls::Client;
 
 /// Between two looks at open requests.
 const LOOK: Duration = Duration::from_millis(500);
@@ -56,6 +57,8 @@ pub struct Reporter {
     pub spool: Spool,
     /// Where senders are reached.
     pub peers: Peers,
+    /// What TLS to them is spoken with.
+    pub tls: Client,
     /// Whether SOP classes that DICOM did not register are stored.
     pub private_classes: bool,
     /// Counters.
@@ -248,7 +251,8 @@ impl Reporter {
         if stop.is_cancelled() {
             return Err(Undelivered::Stopping);
         }
-        let Some(target) = self.peers.target(&request.calling_ae) else {
+        let target = self.peers.target(&request.calling_ae);
+        let Some(target) = target.map(|target| target.trusting(&self.tls)) else {
             count(NEW, "no-address");
             if transaction.attempts == 0 {
                 tracing::warn!(

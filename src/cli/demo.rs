@@ -44,13 +44,14 @@ pub(super) fn run(args: &ConfigArgs) -> Result<ExitCode> {
         let called = config.dicom.ae_title.clone();
         let app = App::build(config).await.map_err(Refused)?;
         let ports = app.ports();
+        let port = ports.dicom.context("dicom.plain")?;
         println!(
             "Gateway {called} listens on port {} (HTTP on port {}), findings go to a file",
-            ports.dicom, ports.http
+            port, ports.http
         );
         let signals = Signals::default();
         let running = tokio::spawn(app.run(signals.clone()));
-        let target: Target = format!("{called}@127.0.0.1:{}", ports.dicom).parse()?;
+        let target: Target = format!("{called}@127.0.0.1:{port}").parse()?;
         let calling = AeTitle::parse("DEMOSCANNER")?;
         scu::echo(&target, &calling).await.context("C-ECHO")?;
         println!("Sending {} synthetic studies over DICOM", samples.len());

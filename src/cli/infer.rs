@@ -92,6 +92,12 @@ pub(super) fn embed(config: &mut Config, dir: &Path) {
     config.broker.kind = broker::Kind::File;
     config.broker.file = dir.join("findings.ndjson");
     config.dicom.bind = std::net::SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    // Nobody from outside comes here, and we come as we are.
+    config.dicom.plain = true;
+    config.dicom.addresses.clear();
+    config.dicom.addresses_by_ae.clear();
+    config.dicom.tls.bind.clear();
+    config.dicom.tls.ae_titles.clear();
     config.http.bind = "127.0.0.1:0".to_owned();
 }
 

@@ -10,17 +10,37 @@ use super::{FAILED, runtime};
 use crate::dicom::StudyInstanceUid;
 use crate::dicom::ae_title::AeTitle;
 use crate::scu::{self, Found, Target};
+use crate::tls::{Client, Identity};
 use crate::units::HumanDuration;
 
 /// Arguments of `echo`.
 #[derive(Args)]
 pub(super) struct EchoArgs {
-    /// AE@host:port of the peer.
+    /// AE@host:port of the peer; with TLS also AE@tls://host:port.
     #[arg(long)]
     to: String,
     /// Our AE title.
     #[arg(long, default_value = "PACSGATEWAY")]
     calling: String,
+    #[command(flatten)]
+    tls: TlsArgs,
+}
+
+/// How TLS is spoken; any of these says that it is.
+#[derive(Args)]
+pub(super) struct TlsArgs {
+    /// Speak TLS and trust the authorities of the system, unless --tls-ca names others.
+    #[arg(long)]
+    tls: bool,
+    /// PEM file with authorities whose certificates are trusted.
+    #[arg(long, value_name = "FILE", num_args = 1)]
+    tls_ca: Vec<PathBuf>,
+    /// PEM file with our certificate and its chain.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_certificate: Option<PathBuf>,
+    /// PEM file with our private key.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    tls_key: Option<PathBuf>,
 }
 
 /// Arguments of `send`.
@@ -47,14 +67,28 @@ pub(super) struct FindArgs {
 
 impl EchoArgs {
     fn parse(&self) -> anyhow::Result<(Target, AeTitle)> {
-        Ok((self.to.parse()?, AeTitle::parse(&self.calling)?))
+        let mut target: Target = self.to.parse()?;
+        let TlsArgs {
+            tls,
+            tls_ca,
+            tls_certificate,
+            tls_key,
+        } = &self.tls;
+        let identity = tls_certificate.clone().zip(tls_key.clone());
+        if target.tls.is_some() || *tls || !tls_ca.is_empty() || identity.is_some() {
+            target.tls = Some(Client {
+                ca: tls_ca.clone(),
+                identity: identity.map(|(certificate, key)| Identity { certificate, key }),
+            });
+        }
+        Ok((target, AeTitle::parse(&self.calling)?))
     }
 }
 
 pub(super) fn echo(args: &EchoArgs) -> anyhow::Result<ExitCode> {
     let (target, calling) = args.parse()?;
     let took = runtime()?.block_on(scu::echo(&target, &calling))?;
-    println!("{} answered in {:.1} ms", args.to, took.as_secs_f64() * 1e3);
+    println!("{target} answered in {:.1} ms", took.as_secs_f64() * 1e3);
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,21 +1,19 @@
 //! From a connection to an association: reading the request, answering it.
 
-use std::net::IpAddr;
-
 use bytes::Buf;
 use dicom_ul::Pdu;
 use dicom_ul::pdu::{AssociationRQ, MAXIMUM_PDU_SIZE, read_pdu, write_pdu};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::Shared;
 use super::admission::Slot;
-use super::config::Config;
+use super::connection::Connection;
 use super::interruption::Interruption;
 use super::items::items;
 use super::negotiation::{self, Agreement, Titles};
 use super::pdu_stream::{A_ABORT, A_ASSOCIATE_RQ, PduStream};
 use super::rejection::Rejection;
 use super::user_information::UserInformation;
+use super::{Shared, access};
 
 /// Fixed fields before the items of an A-ASSOCIATE-RQ (PS3.8 Table 9-11).
 const FIXED_FIELDS: usize = 68;
@@ -62,12 +60,12 @@ impl From<Interruption> for Refused {
 /// Reads the association request and answers it. The stream's deadline is the ARTIM timer.
 pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut PduStream<S>,
-    peer: IpAddr,
-    config: &Config,
+    connection: &Connection,
     shared: &Shared,
 ) -> Result<Established, Refused> {
+    let config = &*connection.config;
     let (request, user) = read_request(stream).await?;
-    let (titles, slot) = match admit(&request, peer, config, shared) {
+    let (titles, slot) = match admit(&request, connection, shared) {
         Ok(admitted) => admitted,
         Err((rejection, titles)) => {
             send(stream, &Pdu::AssociationRJ(rejection.pdu())).await?;
@@ -88,11 +86,18 @@ pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
 /// mistakes first, our temporary troubles last.
 fn admit(
     request: &AssociationRQ,
-    peer: IpAddr,
-    config: &Config,
+    connection: &Connection,
     shared: &Shared,
 ) -> Result<(Titles, Slot), (Rejection, Option<Titles>)> {
+    let (peer, config) = (connection.peer, &*connection.config);
     let titles = negotiation::admit(request, config).map_err(|rejection| (rejection, None))?;
+    if !access::takes_title_from(config, &titles.calling, peer) {
+        return Err((Rejection::Address, Some(titles)));
+    }
+    let certificate = connection.certificate.as_ref();
+    if !access::takes_title_with(config, &titles.calling, certificate) {
+        return Err((Rejection::Certificate, Some(titles)));
+    }
     if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }

@@ -20,6 +20,10 @@ pub(super) struct Chatter {
     pub(super) rejections: Budget,
     /// Associations that broke the protocol.
     pub(super) violations: Budget,
+    /// Connections from addresses that may not connect.
+    pub(super) addresses: Budget,
+    /// TLS handshakes that failed.
+    pub(super) handshakes: Budget,
     /// Connections that the system could not give us.
     pub(super) accepting: Budget,
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dicom::AeTitle;
 use crate::scu::Peers;
+pub use crate::tls::ClientCertificate;
+use crate::tls::{Client, Identity, Server, TlsError};
 use crate::units::{ByteSize, HumanDuration};
 
 /// Smallest maximum PDU length that leaves room for one sensible fragment; also the smallest that
@@ -84,7 +86,45 @@ pub struct Tls {
     pub ae_titles: BTreeMap<String, Vec<AeTitle>>,
 }
 
-pub use crate::tls::ClientCertificate;
+impl Tls {
+    /// Where its listener is; `None`: there is none. Checked by [`Config::validate`].
+    pub fn address(&self) -> Option<SocketAddr> {
+        self.bind.parse().ok()
+    }
+
+    /// What the listener needs.
+    pub fn server(&self) -> Server {
+        Server {
+            identity: self.identity(),
+            ca: self.ca.clone(),
+            clients: self.client_certificate,
+        }
+    }
+
+    /// What connections to `tls://` peers need: the same authorities and the same certificate.
+    pub fn client(&self) -> Client {
+        Client {
+            ca: self.ca.clone(),
+            identity: (!self.certificate.as_os_str().is_empty()).then(|| self.identity()),
+        }
+    }
+
+    /// The key that an error of these files belongs to, relative to the section.
+    pub fn key_of(&self, error: &TlsError) -> &'static str {
+        match error {
+            TlsError::File { file, .. } if self.ca.contains(file) => "ca",
+            TlsError::File { file, .. } if *file == self.key => "key",
+            _ => "certificate",
+        }
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            certificate: self.certificate.clone(),
+            key: self.key.clone(),
+        }
+    }
+}
 
 /// Policy for user identities (PS3.7 D.3.3.7), which some requestors send with every association.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,10 +220,59 @@ impl Config {
         if let Err(reason) = self.peers.validate() {
             return error("peers", reason);
         }
+        self.validate_tls()?;
         if self.max_instance_bytes.bytes() == 0 {
             return error("max_instance_bytes", "must be at least 1".into());
         }
         Ok(())
+    }
+
+    fn validate_tls(&self) -> Result<(), ConfigError> {
+        let error = |key, reason: &str| {
+            let reason = reason.to_owned();
+            Err(ConfigError { key, reason })
+        };
+        let tls = &self.tls;
+        let set = |file: &PathBuf| !file.as_os_str().is_empty();
+        if set(&tls.certificate) != set(&tls.key) {
+            let key = if set(&tls.key) {
+                "tls.certificate"
+            } else {
+                "tls.key"
+            };
+            return error(key, "certificate and key are needed together");
+        }
+        if tls.bind.is_empty() {
+            if !self.plain {
+                return error("plain", "without dicom.tls.bind there would be no listener");
+            }
+            if !tls.ae_titles.is_empty() {
+                return error("tls.ae_titles", "needs dicom.tls.bind");
+            }
+            return Ok(());
+        }
+        if tls.address().is_none() {
+            return error(
+                "tls.bind",
+                "expected address and port, for example 0.0.0.0:2762",
+            );
+        }
+        if self.plain && tls.address() == Some(self.bind) && self.bind.port() != 0 {
+            return error("tls.bind", "must differ from dicom.bind");
+        }
+        if !set(&tls.certificate) {
+            return error("tls.certificate", "is needed with dicom.tls.bind");
+        }
+        match tls.client_certificate {
+            ClientCertificate::None if !tls.ae_titles.is_empty() => error(
+                "tls.ae_titles",
+                "needs certificates of clients, see dicom.tls.client_certificate",
+            ),
+            ClientCertificate::Required | ClientCertificate::Optional if tls.ca.is_empty() => {
+                error("tls.ca", "is needed to check the certificates of clients")
+            }
+            _ => Ok(()),
+        }
     }
 }
 

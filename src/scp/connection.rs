@@ -8,7 +8,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::Shared;
 use super::acceptor::{self, Established, Refused};
 use super::admission::Slot;
 use super::association::{Association, Tally};
@@ -20,20 +19,33 @@ use super::linger::linger;
 use super::negotiation::Titles;
 use super::pdu_stream::PduStream;
 use super::rejection::Rejection;
+use super::{Shared, access};
+use crate::tls::Certificate;
 
 /// A connection that was let in.
 pub(super) struct Connection {
     pub(super) peer: IpAddr,
     opened: Instant,
     /// As it was when the connection came: a reload counts for the next one.
-    config: Arc<Config>,
+    pub(super) config: Arc<Config>,
+    /// What the peer has proved to be; `None`: nothing.
+    pub(super) certificate: Option<Certificate>,
     /// Counts the connection until it is dropped.
     _slot: Slot,
 }
 
 impl Connection {
-    /// Lets a connection in; `None` when there are so many that not even a rejection is affordable.
+    /// Lets a connection in; `None` when it comes from an address that may not connect, or when there
+    /// are so many that not even a rejection is affordable.
     pub(super) fn admit(peer: IpAddr, shared: &Shared) -> Option<Self> {
+        let config = shared.config.get();
+        if !access::takes_address(&config, peer) {
+            count_dropped(shared, "address");
+            if let Some(unsaid) = shared.chatter.addresses.may_speak() {
+                info!(%peer, unsaid, "connection from an address that is not in dicom.addresses");
+            }
+            return None;
+        }
         let Some(slot) = shared.admission.connect(peer) else {
             count_dropped(shared, "over-limit");
             debug!(%peer, "connection dropped, too many are open");
@@ -42,7 +54,8 @@ impl Connection {
         Some(Self {
             peer,
             opened: Instant::now(),
-            config: shared.config.get(),
+            config,
+            certificate: None,
             _slot: slot,
         })
     }
@@ -51,10 +64,10 @@ impl Connection {
     pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(self, stream: S, shared: &Shared) {
         let config = &*self.config;
         let artim = config.artim_timeout.get();
-        let deadline = self.opened + artim;
+        let deadline = self.deadline();
         let pdu_timeout = config.pdu_timeout.get();
         let mut stream = PduStream::new(stream, config.max_pdu_length, pdu_timeout, deadline);
-        let worth_lingering = match acceptor::accept(&mut stream, self.peer, config, shared).await {
+        let worth_lingering = match acceptor::accept(&mut stream, &self, shared).await {
             Ok(established) => {
                 self.serve_association(&mut stream, established, shared)
                     .await
@@ -78,7 +91,13 @@ impl Connection {
         };
         if worth_lingering {
             linger(&mut stream, artim).await;
+            stream.close_our_side().await;
         }
+    }
+
+    /// Until when there must be an association.
+    pub(super) fn deadline(&self) -> Instant {
+        self.opened + self.config.artim_timeout.get()
     }
 
     /// Serves an established association and says whether its peer may still be listening.
@@ -165,7 +184,8 @@ impl Connection {
         rejected.with_label_values(&[reason]).inc();
         let calling = titles.map(|titles| titles.calling.as_str());
         if let Some(unsaid) = shared.chatter.rejections.may_speak() {
-            info!(calling, peer = %self.peer, reason, unsaid, "association rejected");
+            let certificate = self.certificate.as_ref().map(Certificate::name);
+            info!(calling, peer = %self.peer, certificate, reason, unsaid, "association rejected");
         }
     }
 
@@ -178,7 +198,8 @@ impl Connection {
             let errors = &shared.metrics.pdu_errors_total;
             errors.with_label_values(&[kind]).inc();
             if let Some(unsaid) = shared.chatter.strangers.may_speak() {
-                info!(%peer, reason = %interruption, unsaid, "connection does not speak DICOM");
+                let hint = interruption.hint();
+                info!(%peer, reason = %interruption, hint, unsaid, "connection does not speak DICOM");
             }
             return;
         }

@@ -128,6 +128,15 @@ impl Interruption {
         }
     }
 
+    /// What an operator may not think of.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            // The content type of a TLS handshake (RFC 8446 5.1).
+            Self::UnrecognizedPdu(0x16) => Some("speaks TLS, for which there is dicom.tls.bind"),
+            _ => None,
+        }
+    }
+
     /// Which rule of the protocol the peer broke, as a metric label; `None` when it broke none.
     pub const fn violation(&self) -> Option<&'static str> {
         Some(match self {

@@ -10,6 +10,7 @@
 //! study grew. A slow model can therefore never hold an association open.
 
 mod acceptor;
+mod access;
 mod admission;
 mod association;
 mod chatter;
@@ -25,6 +26,8 @@ mod pdu_stream;
 mod procedure;
 mod quick_ack;
 mod rejection;
+mod secure;
+mod sockets;
 mod storage;
 #[cfg(test)]
 mod tests;
@@ -33,15 +36,15 @@ mod user_information;
 mod writer;
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -49,11 +52,14 @@ pub use self::config::{
     ClientCertificate, Config, ConfigError, PrivateSopClasses, Tls, UserIdentity,
 };
 pub use self::deliveries::Deliveries;
+pub use self::secure::Certificates;
+pub use self::sockets::{BindError, Ports};
 
 use self::admission::Admission;
 use self::chatter::Chatter;
 use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
+use self::sockets::{Accepted, Sockets};
 use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
@@ -64,16 +70,12 @@ use crate::{commitment as commitments, procedure as procedures};
 /// Pause after the system refused a connection, usually for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Connections the kernel holds for us until they are accepted.
-const BACKLOG: u32 = 1024;
-
 /// How long peers may take to close their connections once we are drained.
 const CLOSING: Duration = Duration::from_millis(500);
 
 /// A bound listener that does not serve yet. Connections already queue.
 pub struct Listener {
-    socket: TcpListener,
-    local_addr: SocketAddr,
+    sockets: Sockets,
     config: Config,
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
@@ -150,31 +152,22 @@ impl Server {
 }
 
 impl Listener {
-    /// Binds the configured address at once, so that a port in use is an error of start-up. After
+    /// Binds the configured addresses at once, so that a port in use is an error of start-up. After
     /// each stored instance its study goes into `wake`; a full channel loses the hint, not the
     /// study.
     ///
     /// # Errors
-    /// The address cannot be bound.
-    pub async fn bind(
+    /// An address cannot be bound, or the certificate, its key or the authorities cannot be used.
+    pub fn bind(
         config: Config,
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
         services: Services,
-    ) -> io::Result<Self> {
-        let socket = match config.bind {
-            SocketAddr::V4(_) => TcpSocket::new_v4()?,
-            SocketAddr::V6(_) => TcpSocket::new_v6()?,
-        };
-        // A restart must not wait for the connections of the process before to be forgotten.
-        socket.set_reuseaddr(true)?;
-        socket.bind(config.bind)?;
-        let socket = socket.listen(BACKLOG)?;
-        let local_addr = socket.local_addr()?;
+    ) -> Result<Self, BindError> {
+        let sockets = Sockets::bind(&config)?;
         Ok(Self {
-            socket,
-            local_addr,
+            sockets,
             config,
             spool,
             metrics,
@@ -183,9 +176,17 @@ impl Listener {
         })
     }
 
-    /// The address in use, with the real port when 0 was configured.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.local_addr
+    /// The ports in use, also where 0 was configured.
+    pub fn ports(&self) -> Ports {
+        self.sockets.ports
+    }
+
+    /// What TLS is spoken with, for who reloads it; `None`: there is no listener with TLS.
+    pub fn certificates(&self) -> Option<Certificates> {
+        Some(Certificates {
+            acceptor: self.sockets.acceptor()?,
+            metrics: Arc::clone(&self.metrics),
+        })
     }
 
     /// Serves until told to end.
@@ -199,8 +200,7 @@ impl Listener {
     /// None at present: a failing accept is waited out, as the cause (no file descriptors) passes.
     pub async fn run(self, draining: CancellationToken, stop: CancellationToken) -> io::Result<()> {
         let Self {
-            socket,
-            local_addr,
+            sockets,
             config,
             spool,
             metrics,
@@ -210,7 +210,10 @@ impl Listener {
         let Server { shared } =
             Server::new(config, spool, metrics, wake, services, draining.clone());
         let admission = Arc::clone(&shared.admission);
-        info!(address = %local_addr, ae_title = %shared.config.get().ae_title, "DICOM listener is ready");
+        let Ports { plain, tls } = sockets.ports;
+        info!(plain, tls, ae_title = %shared.config.get().ae_title, "DICOM listener is ready");
+        let watching = secure::watch(sockets.acceptor(), Arc::clone(&shared));
+        tokio::pin!(watching);
         let drained = async {
             draining.cancelled().await;
             admission.idle().await;
@@ -229,11 +232,12 @@ impl Listener {
                         warn!("an association ended in a panic");
                     }
                 }
-                accepted = socket.accept() => match accepted {
-                    Ok((stream, address)) => {
-                        let peer = address.ip().to_canonical();
+                () = &mut watching => {}
+                accepted = sockets.accept() => match accepted {
+                    Ok(accepted) => {
+                        let peer = accepted.address.ip().to_canonical();
                         if let Some(connection) = Connection::admit(peer, &shared) {
-                            connections.spawn(serve(stream, connection, Arc::clone(&shared)));
+                            connections.spawn(serve(accepted, connection, Arc::clone(&shared)));
                         }
                     }
                     Err(error) => {
@@ -255,9 +259,26 @@ impl Listener {
     }
 }
 
-async fn serve(stream: TcpStream, connection: Connection, shared: Arc<Shared>) {
-    match QuickAckStream::new(stream) {
-        Ok(stream) => connection.serve(stream, &shared).await,
-        Err(error) => debug!(%error, "connection was gone at once"),
-    }
+async fn serve(accepted: Accepted, mut connection: Connection, shared: Arc<Shared>) {
+    let stream = match QuickAckStream::new(accepted.stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            debug!(%error, "connection was gone at once");
+            return;
+        }
+    };
+    let stream = match accepted.acceptor {
+        None => Either::Left(stream),
+        Some(acceptor) => {
+            let (peer, deadline) = (connection.peer, connection.deadline());
+            match secure::handshake(stream, &acceptor, peer, deadline, &shared).await {
+                Some((stream, certificate)) => {
+                    connection.certificate = certificate;
+                    Either::Right(stream)
+                }
+                None => return,
+            }
+        }
+    };
+    connection.serve(stream, &shared).await;
 }

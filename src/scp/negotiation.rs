@@ -58,7 +58,8 @@ pub(super) fn admit(request: &AssociationRQ, config: &Config) -> Result<Titles, 
         return Err(Rejection::ApplicationContext);
     }
     let called = AeTitle::parse(&request.called_ae_title).map_err(|_| Rejection::CalledAeTitle)?;
-    if !config.accept_any_called_ae_title && called != config.ae_title {
+    let ours = called == config.ae_title || config.called_ae_titles.contains(&called);
+    if !config.accept_any_called_ae_title && !ours {
         return Err(Rejection::CalledAeTitle);
     }
     let calling =

@@ -18,6 +18,10 @@ pub(super) enum Rejection {
     ApplicationContext,
     CalledAeTitle,
     CallingAeTitle,
+    /// The calling AE title may not come from this address.
+    Address,
+    /// The calling AE title may not come with this certificate, or without one.
+    Certificate,
     /// Too many associations.
     LocalLimit(Limit),
     /// Draining, or the spool takes no more.
@@ -32,6 +36,8 @@ impl Rejection {
             Self::ApplicationContext => "application-context",
             Self::CalledAeTitle => "called-ae-title",
             Self::CallingAeTitle => "calling-ae-title",
+            Self::Address => "address",
+            Self::Certificate => "certificate",
             Self::LocalLimit(Limit::Total) => "local-limit",
             Self::LocalLimit(Limit::Address) => "local-limit-address",
             Self::LocalLimit(Limit::Title) => "local-limit-ae-title",
@@ -57,7 +63,7 @@ impl Rejection {
                 AssociationRJResult::Permanent,
                 AssociationRJSource::ServiceUser(User::CalledAETitleNotRecognized),
             ),
-            Self::CallingAeTitle => (
+            Self::CallingAeTitle | Self::Address | Self::Certificate => (
                 AssociationRJResult::Permanent,
                 AssociationRJSource::ServiceUser(User::CallingAETitleNotRecognized),
             ),
@@ -86,6 +92,8 @@ mod tests {
             (Rejection::ApplicationContext, [1, 1, 2]),
             (Rejection::CalledAeTitle, [1, 1, 7]),
             (Rejection::CallingAeTitle, [1, 1, 3]),
+            (Rejection::Address, [1, 1, 3]),
+            (Rejection::Certificate, [1, 1, 3]),
             (Rejection::LocalLimit(Limit::Title), [2, 3, 2]),
             (Rejection::Congestion, [2, 3, 1]),
         ] {

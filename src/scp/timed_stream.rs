@@ -4,6 +4,7 @@
 //! and for the rest of a message. Within a message the deadline moves only when a kilobyte has
 //! come, so a peer that trickles single bytes cannot hold an association.
 
+use std::io;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -17,6 +18,9 @@ const READ_LENGTH: usize = 256 * 1024;
 
 /// Bytes that must arrive within one `patience` while a message is coming in.
 const MIN_PROGRESS: usize = 1024;
+
+/// How long the end of what we send may take: the close_notify of TLS is a few bytes.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Which deadline the next wait for the peer has.
 #[derive(Debug, Clone, Copy)]
@@ -107,6 +111,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedStream<S> {
         let count = match timeout_at(self.deadline, reading).await {
             Ok(Ok(0)) => return Err(Interruption::Truncated),
             Ok(Ok(count)) => count,
+            // A peer that closes without the close_notify of TLS, as DCMTK does. Whether a message was
+            // cut off is for DICOM to see: its PDUs say how long they are.
+            Ok(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(Interruption::Truncated);
+            }
             Ok(Err(error)) => return Err(Interruption::Io(error)),
             Err(_) => {
                 return Err(Interruption::TimedOut(match self.clock {
@@ -141,9 +150,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> TimedStream<S> {
         }
     }
 
-    /// Ends what we send. A failure is the peer's absence, which the next read tells.
+    /// Ends what we send. A failure is the peer's absence, which the next read tells; what does not
+    /// fit into the kernel's buffer at once is not waited for long.
     pub(super) async fn close_our_side(&mut self) {
-        let _ = timeout(self.patience, self.stream.shutdown()).await;
+        let _ = timeout(LAST_WORD.min(self.patience), self.stream.shutdown()).await;
     }
 
     /// Gives everything from now on one deadline that does not move.

@@ -5,15 +5,16 @@ use std::future::Future;
 use std::io;
 
 use dicom_ul::association::Error as UlError;
-use dicom_ul::association::client::{AsyncClientAssociation, ClientAssociationOptions};
+use dicom_ul::association::client::ClientAssociationOptions;
 use dicom_ul::pdu::{
     AssociationRJResult, PDataValue, PDataValueType, Pdu, PresentationContextNegotiated,
     PresentationContextResultReason, UserVariableItem,
 };
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::link::{Link, NoLink};
 use super::{PATIENCE, ScuError, Target};
 use crate::dicom::command::{Command, CommandField, DATA_SET_PRESENT, MAX_COMMAND_LENGTH};
 use crate::dicom::{AeTitle, FileMeta, Status, VERIFICATION};
@@ -32,7 +33,7 @@ const HEADERS: usize = 12;
 
 /// An established association with the means to send requests and await their responses.
 pub(super) struct Connection {
-    association: AsyncClientAssociation<TcpStream>,
+    association: Link,
     /// Fragment buffer, reused for all PDUs.
     buffer: Vec<u8>,
     fragment_length: usize,
@@ -75,18 +76,18 @@ impl Connection {
         target: &Target,
         options: ClientAssociationOptions<'_>,
     ) -> Result<Self, ScuError> {
-        let established = timeout(
-            PATIENCE * 2,
-            options.establish_async(target.address.as_str()),
-        )
-        .await;
+        let established = timeout(PATIENCE * 2, Link::establish(target, options)).await;
         let mut association = match established {
             Err(_) => return Err(ScuError::TimedOut("association request")),
-            Ok(Err(error)) => return Err(refused(target, error)),
+            Ok(Err(NoLink::Tls(source))) => {
+                let target = target.to_string();
+                return Err(ScuError::Tls { target, source });
+            }
+            Ok(Err(NoLink::Peer(error))) => return Err(refused(target, error)),
             Ok(Ok(association)) => association,
         };
         // A command and a last short fragment must not wait for an acknowledgement.
-        association.inner_stream().set_nodelay(true).map_err(lost)?;
+        association.tcp().set_nodelay(true).map_err(lost)?;
         let fragment_length = fragment_length(association.acceptor_max_pdu_length());
         Ok(Self {
             association,
@@ -211,8 +212,11 @@ impl Connection {
     /// Releases the association. The answers are in already, so a peer that does not confirm in
     /// time changes nothing.
     pub(super) async fn release(mut self) {
-        if !matches!(timeout(PATIENCE, self.take_leave()).await, Ok(Ok(()))) {
-            self.abort().await;
+        match timeout(PATIENCE, self.take_leave()).await {
+            Ok(Ok(())) => {
+                let _ = timeout(PATIENCE, self.association.close()).await;
+            }
+            _ => self.abort().await,
         }
     }
 
@@ -252,7 +256,7 @@ impl Connection {
             self.buffer.extend_from_slice(fragment);
             let control = if fragments.peek().is_some() { 1 } else { 3 };
             put_headers(&mut self.buffer, context, control);
-            write(self.association.inner_stream(), &self.buffer).await?;
+            write(&mut self.association, &self.buffer).await?;
         }
         Ok(())
     }
@@ -272,7 +276,7 @@ impl Connection {
             let fragment = self.buffer.get_mut(HEADERS..).unwrap_or_default();
             data_set.read_exact(fragment).await.map_err(lost)?;
             put_headers(&mut self.buffer, context, if rest == 0 { 2 } else { 0 });
-            write(self.association.inner_stream(), &self.buffer).await?;
+            write(&mut self.association, &self.buffer).await?;
             if rest == 0 {
                 return Ok(());
             }
@@ -325,7 +329,7 @@ impl Connection {
             if let Some(value) = self.received.pop_front() {
                 return Ok(value);
             }
-            acknowledge_now(self.association.inner_stream());
+            acknowledge_now(self.association.tcp());
             let received = within("response", self.association.receive()).await?;
             match received.map_err(lost)? {
                 Pdu::PData { data } => self.received.extend(data),
@@ -399,8 +403,8 @@ fn acknowledge_now(stream: &TcpStream) {
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn acknowledge_now(_: &TcpStream) {}
 
-async fn write(stream: &mut TcpStream, bytes: &[u8]) -> Result<(), ScuError> {
-    within("taking data", stream.write_all(bytes))
+async fn write(association: &mut Link, bytes: &[u8]) -> Result<(), ScuError> {
+    within("taking data", association.write_all(bytes))
         .await?
         .map_err(lost)
 }

@@ -10,6 +10,7 @@
 mod connection;
 mod event;
 mod find;
+mod link;
 mod peers;
 mod send;
 
@@ -26,6 +27,10 @@ use self::connection::Connection;
 use crate::dicom::ae_title::AeTitleError;
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::{AeTitle, Status, VERIFICATION};
+use crate::tls::{Client, TlsError};
+
+/// What stands before an address where TLS is spoken.
+const TLS: &str = "tls://";
 
 /// Longest wait for a connection, for room to write, and for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -37,13 +42,35 @@ pub struct Target {
     pub ae_title: AeTitle,
     /// Host name or address with port, for example `localhost:11112` or `[::1]:11112`.
     pub address: String,
+    /// What TLS is spoken with; `None`: it is not.
+    pub tls: Option<Client>,
+}
+
+impl Target {
+    /// The same, trusting these authorities and showing this certificate where TLS is spoken.
+    #[must_use]
+    pub fn trusting(self, client: &Client) -> Self {
+        Self {
+            tls: self.tls.map(|_| client.clone()),
+            ..self
+        }
+    }
+
+    /// The name that the certificate of the peer must have: its host name or address.
+    fn host(&self) -> &str {
+        let host = self.address.rsplit_once(':').map(|(host, _)| host);
+        let host = host.unwrap_or(&self.address);
+        host.trim_start_matches('[').trim_end_matches(']')
+    }
 }
 
 /// Why a text is no [`Target`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// The text does not have the form.
-    #[error("expected AE@host:port, for example PACSGATEWAY@localhost:11112")]
+    #[error(
+        "expected AE@host:port, for example PACSGATEWAY@localhost:11112, or AE@tls://host:port"
+    )]
     Form,
     /// The part before the `@` is no AE title.
     #[error("the part before the @ is no AE title")]
@@ -56,6 +83,10 @@ impl FromStr for Target {
     fn from_str(text: &str) -> Result<Self, TargetError> {
         // The last @, as a title may contain one and an address cannot.
         let (title, address) = text.rsplit_once('@').ok_or(TargetError::Form)?;
+        let (address, tls) = match address.strip_prefix(TLS) {
+            Some(address) => (address, Some(Client::default())),
+            None => (address, None),
+        };
         let (host, port) = address.rsplit_once(':').ok_or(TargetError::Form)?;
         let bare_ipv6 = host.contains(':') && !(host.starts_with('[') && host.ends_with(']'));
         if host.is_empty() || bare_ipv6 || port.parse::<u16>().is_err() {
@@ -65,13 +96,15 @@ impl FromStr for Target {
         Ok(Self {
             ae_title,
             address: address.to_owned(),
+            tls,
         })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}@{}", self.ae_title, self.address)
+        let scheme = if self.tls.is_some() { TLS } else { "" };
+        write!(f, "{}@{scheme}{}", self.ae_title, self.address)
     }
 }
 
@@ -86,6 +119,15 @@ pub enum ScuError {
         /// What the network or dicom-ul says.
         #[source]
         source: Box<dicom_ul::association::Error>,
+    },
+    /// Our certificate, its key or the authorities cannot be used.
+    #[error("failed to connect to {target} with TLS")]
+    Tls {
+        /// Whom we called.
+        target: String,
+        /// What is wrong.
+        #[source]
+        source: TlsError,
     },
     /// The peer rejected the association.
     #[error("{target} rejected the association ({permanence}): {reason}")]
@@ -169,6 +211,7 @@ mod tests {
             ),
             ("A B@10.0.0.1:104", "A B", "10.0.0.1:104"),
             ("X@Y@[::1]:104", "X@Y", "[::1]:104"),
+            ("CT1@tls://ct1.hospital:2762", "CT1", "ct1.hospital:2762"),
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!(
@@ -176,6 +219,18 @@ mod tests {
                 (title, address)
             );
             assert_eq!(target.to_string(), text);
+            assert_eq!(target.tls.is_some(), text.contains("tls://"));
+        }
+    }
+
+    #[test]
+    fn the_peer_must_be_who_its_address_says() {
+        for (text, host) in [
+            ("A@tls://ct1.hospital:2762", "ct1.hospital"),
+            ("A@tls://[::1]:2762", "::1"),
+            ("A@tls://10.0.0.9:2762", "10.0.0.9"),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().host(), host);
         }
     }
 
@@ -189,6 +244,8 @@ mod tests {
             "A@host:port",
             "A@::1:104",
             "A@h:70000",
+            "A@tls://host",
+            "A@ssl://host:104",
         ] {
             assert_eq!(text.parse::<Target>(), Err(TargetError::Form), "{text}");
         }

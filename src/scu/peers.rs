@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::Target;
 use crate::dicom::AeTitle;
 
-/// Where AE titles are reached: AE title to `host:port`.
+/// Where AE titles are reached: AE title to `host:port` or `tls://host:port`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Peers(BTreeMap<String, String>);
@@ -18,10 +18,7 @@ impl Peers {
         // Configuration keys from the environment arrive in lower case.
         let mut rows = self.0.iter();
         let (_, address) = rows.find(|(ae, _)| ae.eq_ignore_ascii_case(ae_title.as_str()))?;
-        Some(Target {
-            ae_title: ae_title.clone(),
-            address: address.clone(),
-        })
+        format!("{ae_title}@{address}").parse().ok()
     }
 
     /// Checks every row.
@@ -32,7 +29,9 @@ impl Peers {
         for (ae, address) in &self.0 {
             AeTitle::parse(ae).map_err(|err| format!("{ae}: {err}"))?;
             let target = format!("{ae}@{address}").parse::<Target>();
-            target.map_err(|_| format!("{ae}: expected host:port, for example ct2:104"))?;
+            target.map_err(|_| {
+                format!("{ae}: expected host:port or tls://host:port, for example ct2:104")
+            })?;
         }
         Ok(())
     }

@@ -53,6 +53,12 @@ pub struct Metrics {
     pub pdu_errors_total: IntCounterVec,
     /// Connections closed before an association was requested, by kind.
     pub connections_dropped_total: IntCounterVec,
+    /// TLS handshakes on the DICOM listener, by result.
+    pub tls_handshakes_total: IntCounterVec,
+    /// When the certificate of a listener expires, in seconds since 1970.
+    pub tls_certificate_expiry_timestamp_seconds: IntGaugeVec,
+    /// Certificates of a listener that were read again, by result.
+    pub tls_reloads_total: IntCounterVec,
     /// Storage Commitment requests, by result.
     pub commitments_total: IntCounterVec,
     /// Attempts to report on one, by way and result.
@@ -249,6 +255,23 @@ impl Metrics {
                 "connections_dropped_total",
                 "Connections closed before an association was requested, by kind",
                 &["kind"],
+            )?,
+            tls_handshakes_total: make.counters(
+                "tls_handshakes_total",
+                "TLS handshakes on the DICOM listener, by result",
+                &["result"],
+            )?,
+            tls_certificate_expiry_timestamp_seconds: make.keep(IntGaugeVec::new(
+                Opts::new(
+                    "tls_certificate_expiry_timestamp_seconds",
+                    "When the certificate of a listener expires, in seconds since 1970",
+                ),
+                &["listener"],
+            )?)?,
+            tls_reloads_total: make.counters(
+                "tls_reloads_total",
+                "Certificates of a listener read again, by result",
+                &["listener", "result"],
             )?,
             commitments_total: make.counters(
                 "commitments_total",

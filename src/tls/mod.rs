@@ -1,22 +1,32 @@
 //! Transport Layer Security: our side of every connection that is encrypted.
 //!
-//! TLS 1.2 and 1.3 with the cipher suites of RFC 9325 (BCP 195), which is what the BCP 195 RFC 8996,
-//! 9325 TLS Secure Transport Connection Profile asks for (PS3.15 B.12). Nothing older is compiled in.
-//! The cryptography is ring's.
+//! TLS 1.2 and 1.3 with authenticated ciphers and forward secrecy only, as RFC 9325 (BCP 195) and with
+//! it the BCP 195 RFC 8996, 9325 TLS Secure Transport Connection Profile ask for (PS3.15 B.12): in TLS
+//! 1.2 ECDHE with AES-GCM or ChaCha20-Poly1305. Nothing older is compiled in. The cryptography is
+//! ring's.
 
-use std::io;
+mod acceptor;
+mod certificate;
+mod failure;
+
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::{ClientConfig, RootCertStore};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_rustls::TlsAcceptor;
 pub use tokio_rustls::server::TlsStream;
+
+pub use self::acceptor::Acceptor;
+pub use self::certificate::{Certificate, shown};
+pub use self::failure::Failure;
+
+/// Largest PEM file: several times the bundle of all public authorities.
+const MAX_PEM: u64 = 1 << 20;
 
 /// Why a certificate, a key or an authority cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -67,72 +77,24 @@ pub struct Server {
     pub clients: ClientCertificate,
 }
 
-/// The server's side of TLS. Its files can be read again while it is used.
-pub struct Acceptor {
-    current: RwLock<Arc<ServerConfig>>,
+/// What a client needs. Its files are read for each connection, so that rotated ones count at once.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Client {
+    /// PEM files of the authorities that servers' certificates must come from; none: those of the
+    /// system.
+    pub ca: Vec<PathBuf>,
+    /// Who we are, for servers that ask.
+    pub identity: Option<Identity>,
 }
 
-impl Acceptor {
+impl Client {
     /// Reads the files.
     ///
     /// # Errors
     /// The file, or what does not go together.
-    pub fn new(server: &Server) -> Result<Self, TlsError> {
-        Ok(Self {
-            current: RwLock::new(server_config(server)?),
-        })
+    pub fn config(&self) -> Result<Arc<ClientConfig>, TlsError> {
+        client_config(&self.ca, self.identity.as_ref())
     }
-
-    /// Reads the files again; connections from now on get what they hold. After an error everything
-    /// stays as it was.
-    ///
-    /// # Errors
-    /// The file, or what does not go together.
-    pub fn reload(&self, server: &Server) -> Result<(), TlsError> {
-        let config = server_config(server)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = config;
-        Ok(())
-    }
-
-    /// The handshake. The caller sets the deadline.
-    ///
-    /// # Errors
-    /// What rustls says of the client.
-    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let acceptor = TlsAcceptor::from(Arc::clone(&current));
-        drop(current);
-        acceptor.accept(stream).await
-    }
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(ring::default_provider())
-}
-
-fn server_config(server: &Server) -> Result<Arc<ServerConfig>, TlsError> {
-    let builder = ServerConfig::builder_with_provider(provider())
-        .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
-    let builder = match server.clients {
-        ClientCertificate::None => builder.with_no_client_auth(),
-        asked => {
-            let roots = Arc::new(authorities(&server.ca)?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
-            let verifier = match asked {
-                ClientCertificate::Optional => verifier.allow_unauthenticated(),
-                _ => verifier,
-            };
-            let verifier = verifier.build().map_err(unusable)?;
-            builder.with_client_cert_verifier(verifier)
-        }
-    };
-    let (chain, key) = identity(&server.identity)?;
-    let config = builder.with_single_cert(chain, key).map_err(unusable)?;
-    Ok(Arc::new(config))
 }
 
 /// The client's side of TLS. `ca`: PEM files of authorities; none: those of the system.
@@ -148,7 +110,7 @@ pub fn client_config(
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
         roots
     } else {
-        authorities(ca)?
+        authorities(&Pem::all(ca)?)?
     };
     let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
@@ -156,7 +118,8 @@ pub fn client_config(
         .with_root_certificates(roots);
     let config = match identity_of_ours {
         Some(ours) => {
-            let (chain, key) = identity(ours)?;
+            let chain = Pem::read(&ours.certificate)?.certificates()?;
+            let key = Pem::read(&ours.key)?.key()?;
             builder
                 .with_client_auth_cert(chain, key)
                 .map_err(unusable)?
@@ -166,31 +129,63 @@ pub fn client_config(
     Ok(Arc::new(config))
 }
 
-fn identity(
-    identity: &Identity,
-) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain = certificates(&identity.certificate)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key);
-    Ok((chain, key.map_err(|err| wrong(&identity.key, err))?))
+/// A PEM file and what it holds.
+struct Pem {
+    file: PathBuf,
+    bytes: Vec<u8>,
 }
 
-fn authorities(files: &[PathBuf]) -> Result<RootCertStore, TlsError> {
+impl Pem {
+    fn read(file: &Path) -> Result<Self, TlsError> {
+        let read = || {
+            let mut bytes = Vec::new();
+            let mut rest = File::open(file)?.take(MAX_PEM + 1);
+            rest.read_to_end(&mut bytes)?;
+            Ok::<_, io::Error>(bytes)
+        };
+        let bytes = read().map_err(|err| wrong(file, err))?;
+        if u64::try_from(bytes.len()).unwrap_or(u64::MAX) > MAX_PEM {
+            return Err(wrong(file, "is larger than 1 MiB"));
+        }
+        Ok(Self {
+            file: file.to_owned(),
+            bytes,
+        })
+    }
+
+    fn all(files: &[PathBuf]) -> Result<Vec<Self>, TlsError> {
+        files.iter().map(|file| Self::read(file)).collect()
+    }
+
+    fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+        let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&self.bytes).collect();
+        let found = found.map_err(|err| wrong(&self.file, err))?;
+        if found.is_empty() {
+            return Err(wrong(&self.file, "holds no certificate"));
+        }
+        Ok(found)
+    }
+
+    fn key(&self) -> Result<PrivateKeyDer<'static>, TlsError> {
+        PrivateKeyDer::from_pem_slice(&self.bytes)
+            .map_err(|_| wrong(&self.file, "holds no private key that is not encrypted"))
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+fn authorities(files: &[Pem]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for file in files {
-        for certificate in certificates(file)? {
-            roots.add(certificate).map_err(|err| wrong(file, err))?;
+    for pem in files {
+        for certificate in pem.certificates()? {
+            roots
+                .add(certificate)
+                .map_err(|err| wrong(&pem.file, err))?;
         }
     }
     Ok(roots)
-}
-
-fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let found = read.map_err(|err| wrong(file, err))?;
-    if found.is_empty() {
-        return Err(wrong(file, "holds no certificate"));
-    }
-    Ok(found)
 }
 
 fn wrong(file: &Path, reason: impl std::fmt::Display) -> TlsError {

@@ -24,6 +24,8 @@ pub struct Gateway {
     log: Arc<Mutex<String>>,
     /// Port of the DICOM listener.
     pub dicom_port: u16,
+    /// Port of the DICOM listener with TLS.
+    pub tls_port: u16,
     /// Port of the HTTP server.
     pub http_port: u16,
 }
@@ -47,6 +49,7 @@ impl Gateway {
             running: true,
             log: Arc::default(),
             dicom_port: 0,
+            tls_port: 0,
             http_port: 0,
         };
         gateway.get_ready().unwrap();
@@ -274,8 +277,10 @@ impl Gateway {
                 .find(|line| line["message"] == "gateway is ready")
                 .map(Ok)
         })?;
-        let port = |key: &str| u16::try_from(ready[key].as_u64().unwrap()).unwrap();
+        // A listener that is closed has none.
+        let port = |key: &str| u16::try_from(ready[key].as_u64().unwrap_or(0)).unwrap();
         (self.dicom_port, self.http_port) = (port("dicom_port"), port("http_port"));
+        self.tls_port = port("dicom_tls_port");
         Ok(())
     }
 }

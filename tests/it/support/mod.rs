@@ -1,5 +1,6 @@
 //! The harness: real processes and real peers, and nothing that a scenario has to know twice.
 
+pub mod certificates;
 pub mod commitment;
 pub mod contract;
 pub mod datasets;
@@ -19,6 +20,7 @@ pub mod rabbit;
 pub mod raw_peer;
 pub mod reaper;
 pub mod topology;
+pub mod tunnel;
 pub mod waiting;
 
 pub use datasets::{Instance, Study};
