@@ -18,6 +18,7 @@ mod a_commitment_is_reported_where_it_was_asked;
 mod a_commitment_list_is_the_modalitys_own_manifest;
 mod a_commitment_survives_a_kill;
 mod a_conflicting_topology_is_told;
+mod a_damaged_record_ends_the_association;
 mod a_decoder_that_dies_costs_one_instance;
 mod a_finding_comes_with_a_picture;
 mod a_late_instance_makes_a_revision;
