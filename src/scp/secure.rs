@@ -54,7 +54,15 @@ pub(super) async fn watch(acceptor: Option<Arc<Acceptor>>, shared: Arc<Shared>) 
         return std::future::pending().await;
     };
     report_expiry(&acceptor, &shared.metrics);
+    // What has not happened yet is zero, which an alert can see grow.
+    let handshakes = &shared.metrics.tls_handshakes_total;
+    for label in Failure::LABELS.into_iter().chain(["ok"]) {
+        handshakes.with_label_values(&[label]);
+    }
     let reloads = &shared.metrics.tls_reloads_total;
+    for label in ["ok", "failed"] {
+        reloads.with_label_values(&[LISTENER, label]);
+    }
     let watched = Arc::clone(&acceptor);
     let never = watched.watch(|result| match result {
         Ok(()) => {

@@ -655,6 +655,8 @@ impl Metrics {
                     "application-context",
                     "called-ae-title",
                     "calling-ae-title",
+                    "address",
+                    "certificate",
                     "local-limit",
                     "local-limit-address",
                     "local-limit-ae-title",
@@ -679,7 +681,7 @@ impl Metrics {
             ),
             (
                 &self.connections_dropped_total,
-                &["probe", "artim", "over-limit"],
+                &["probe", "artim", "over-limit", "address"],
             ),
             (
                 &self.commitments_total,

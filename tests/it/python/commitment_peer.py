@@ -1,7 +1,7 @@
 """A Storage Commitment SCU made of pynetdicom.
 
     commitment_peer.py request PORT JSON   one N-ACTION per entry of JSON, on one association
-    commitment_peer.py listen PORT AE      a node that takes reports, until it is ended
+    commitment_peer.py listen PORT AE      a node that takes reports, until it is ended; with TLS when PEER_TLS is set
 
 Prints one JSON object per line: {"action": STATUS} for each response, {"event": ...} for each report, {"ready": PORT} when
 the node listens, {"rejected": true} when the presentation context was not accepted.
@@ -14,6 +14,7 @@ import json
 import sys
 import threading
 
+import tls
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
@@ -98,7 +99,8 @@ def listen(port, title):
         say({"event": described(event)})
         return 0x0000, None
 
-    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=[(evt.EVT_N_EVENT_REPORT, handle)])
+    handlers = [(evt.EVT_N_EVENT_REPORT, handle)]
+    server = entity.start_server(("127.0.0.1", port), block=False, evt_handlers=handlers, ssl_context=tls.server())
     say({"ready": server.socket.getsockname()[1]})
     # The test closes our standard input when it ends, in whatever way.
     sys.stdin.read()

@@ -4,12 +4,13 @@
 
 counts: Number of Study Related Instances with each match. omits: without it, as it is an optional key. disagrees: two
 matches with two counts. floods: ignores the key and sends one match after the other. fails: C001. silent: never answers.
-lingers: counts, and never confirms a release. Prints its port.
+lingers: counts, and never confirms a release. Prints its port. With TLS when PEER_TLS is set.
 """
 
 import sys
 import threading
 
+import tls
 from pydicom.dataset import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.pdu import A_RELEASE_RQ
@@ -64,7 +65,7 @@ def main():
     entity.supported_contexts = AllStoragePresentationContexts
     entity.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
     handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find), (evt.EVT_PDU_RECV, linger)]
-    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    server = entity.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers, ssl_context=tls.server())
     print(server.server_address[1], flush=True)
     threading.Event().wait()
 

@@ -3,11 +3,14 @@
     pynetdicom_peer.py echo PORT
     pynetdicom_peer.py store PORT FILE...
 
+With TLS when PEER_TLS is set, see tls.py.
+
 Prints the status of each response in hex, one per line. Ends with 1 when one of them is not Success.
 """
 
 import sys
 
+import tls
 from pydicom import dcmread
 from pynetdicom import AE
 
@@ -18,7 +21,7 @@ def associate(contexts, port):
     entity = AE(ae_title="PYNETDICOM")
     for abstract_syntax, transfer_syntaxes in contexts.items():
         entity.add_requested_context(abstract_syntax, sorted(transfer_syntaxes))
-    association = entity.associate("127.0.0.1", port, ae_title=CALLED)
+    association = entity.associate("127.0.0.1", port, ae_title=CALLED, tls_args=tls.client())
     if not association.is_established:
         sys.exit("no association")
     return association

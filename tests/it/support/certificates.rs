@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::peers;
+use super::{Options, peers};
 
 /// A folder of certificates, which goes when it is dropped.
 pub struct Certificates {
@@ -145,7 +145,28 @@ impl Certificates {
     }
 }
 
+/// A gateway with a TLS listener on a free port that asks clients for certificates of these authorities.
+pub fn secured<const N: usize>(server: &Pair, ca: [PathBuf; N]) -> Options {
+    Options::new()
+        .set("dicom.tls.bind", "127.0.0.1:0")
+        .set("dicom.tls.certificate", server.certificate.clone())
+        .set("dicom.tls.key", server.key.clone())
+        .set("dicom.tls.ca", ca)
+}
+
 impl Pair {
+    /// DCMTK's options for it.
+    pub fn dcmtk(&self, ca: &Path) -> [PathBuf; 5] {
+        let (key, certificate) = (self.key.clone(), self.certificate.clone());
+        ["+tls".into(), key, certificate, "+cf".into(), ca.to_owned()]
+    }
+
+    /// The value of PEER_TLS for the scripts in tests/it/python.
+    pub fn pynetdicom(&self, ca: &Path) -> String {
+        let files = [ca, &self.certificate, &self.key];
+        files.map(|file| file.display().to_string()).join(":")
+    }
+
     /// SHA-256 of the certificate in lower case hexadecimal digits, as openssl computes it.
     pub fn fingerprint(&self) -> String {
         let mut print = openssl("x509");

@@ -1,11 +1,13 @@
 //! Storage Commitment from the other side: pynetdicom asks, and takes the reports.
 
 use std::io::{BufRead, BufReader};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
+use super::certificates::Pair;
 use super::options::repository;
 use super::{Instance, SOON, peers, reaper, wait_for};
 
@@ -64,8 +66,16 @@ pub struct Node {
 impl Node {
     /// Starts a node and waits until it listens.
     pub fn listen(port: u16, ae_title: &str) -> Self {
+        Self::start(script("listen", port).arg(ae_title))
+    }
+
+    /// The same with TLS: who it is, and whose clients it takes.
+    pub fn listen_with_tls(port: u16, ae_title: &str, who: &Pair, ca: &Path) -> Self {
         let mut command = script("listen", port);
-        command.arg(ae_title);
+        Self::start(command.arg(ae_title).env("PEER_TLS", who.pynetdicom(ca)))
+    }
+
+    fn start(command: &mut Command) -> Self {
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         reaper::adopt(child.id());

@@ -20,6 +20,7 @@ pub mod rabbit;
 pub mod raw_peer;
 pub mod reaper;
 pub mod topology;
+pub mod tunnel;
 pub mod waiting;
 
 pub use datasets::{Instance, Study};

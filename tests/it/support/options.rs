@@ -58,7 +58,12 @@ impl Options {
     }
 
     /// Sets a number in the table at `path`, under a key that may have dots.
-    pub fn set_number(mut self, path: &str, key: &str, value: f64) -> Self {
+    pub fn set_number(self, path: &str, key: &str, value: f64) -> Self {
+        self.set_in(path, key, Value::from(value))
+    }
+
+    /// The same for any value.
+    pub fn set_in(mut self, path: &str, key: &str, value: impl Into<Setting>) -> Self {
         let mut table = &mut self.table;
         for part in path.split('.') {
             let entry = table
@@ -66,7 +71,7 @@ impl Options {
                 .or_insert_with(|| Value::Table(Table::new()));
             table = entry.as_table_mut().unwrap();
         }
-        table.insert(key.to_owned(), Value::from(value));
+        table.insert(key.to_owned(), value.into().0);
         self
     }
 

@@ -3,8 +3,10 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::certificates::Pair;
 use super::options::repository;
 use super::ports::free_port;
 use super::{Instance, SOON, peers, reaper, wait_until};
@@ -79,9 +81,16 @@ impl Pacs {
 
     /// pynetdicom's, with a habit of `tests/it/python/pacs.py`.
     pub fn pynetdicom(habit: &str) -> Self {
-        let mut command = Command::new(peers::python());
-        command.arg(repository().join("tests/it/python/pacs.py"));
-        command.arg(habit).stdin(Stdio::null());
+        Self::printing(&mut script(habit))
+    }
+
+    /// The same with TLS: who it is, and whose clients it takes.
+    pub fn pynetdicom_with_tls(habit: &str, who: &Pair, ca: &Path) -> Self {
+        Self::printing(script(habit).env("PEER_TLS", who.pynetdicom(ca)))
+    }
+
+    /// Starts it and reads its port.
+    fn printing(command: &mut Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().unwrap();
         reaper::adopt(child.id());
@@ -93,6 +102,11 @@ impl Pacs {
             dir: tempfile::tempdir().unwrap(),
             port: line.trim().parse().unwrap(),
         }
+    }
+
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     /// `AE@host:port`.
@@ -113,6 +127,13 @@ impl Pacs {
         let send = send.args(["send", "--to", &self.target()]).arg(&files);
         peers::succeeded(&peers::run(send));
     }
+}
+
+fn script(habit: &str) -> Command {
+    let mut command = Command::new(peers::python());
+    command.arg(repository().join("tests/it/python/pacs.py"));
+    command.arg(habit).stdin(Stdio::null());
+    command
 }
 
 impl Drop for Pacs {
