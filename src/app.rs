@@ -268,23 +268,46 @@ impl App {
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
 
-        let died = tokio::select! {
-            () = signals.drain.cancelled() => None,
-            () = stop.cancelled() => None,
-            error = scp.died() => Some(error),
-            error = pipeline.died() => Some(error),
-            error = publisher.died() => Some(error),
-            error = reporter.died() => Some(error),
-            error = models.died() => Some(error),
-            error = housekeeper.died() => Some(error),
-            error = http.died() => Some(error),
+        let died = {
+            let death = async {
+                tokio::select! {
+                    error = scp.died() => error,
+                    error = pipeline.died() => error,
+                    error = publisher.died() => error,
+                    error = reporter.died() => error,
+                    error = models.died() => error,
+                    error = housekeeper.died() => error,
+                    error = http.died() => error,
+                }
+            };
+            tokio::pin!(death);
+            let told = tokio::select! {
+                () = signals.drain.cancelled() => None,
+                () = stop.cancelled() => None,
+                error = &mut death => Some(error),
+            };
+            phase.send_replace(Phase::Draining);
+            let delay = grace.delay.get();
+            if told.is_none() && !delay.is_zero() && !stop.is_cancelled() {
+                // Who sends us connections learns by /readyz that it should not, and that takes a while.
+                tracing::info!(
+                    ?delay,
+                    "not ready any more; everything goes on until the drain"
+                );
+                tokio::select! {
+                    () = tokio::time::sleep(delay) => None,
+                    () = stop.cancelled() => None,
+                    error = &mut death => Some(error),
+                }
+            } else {
+                told
+            }
         };
         if let Some(error) = &died {
             tracing::error!(error = %error, "draining because a stage died");
         } else {
             tracing::info!("draining");
         }
-        phase.send_replace(Phase::Draining);
         let drain = async {
             refuse.cancel();
             told(scp.finish(grace.associations.get()).await);

@@ -20,9 +20,10 @@ use crate::dicom::command::{Command, CommandField, MAX_COMMAND_LENGTH};
 use crate::dicom::sop_class::Kind;
 use crate::dicom::{Status, Uid};
 
-/// How long an idle peer may take to release the association by itself once we drain. A sender that
-/// just got its last response releases within this time and never notices the shutdown.
-const FAREWELL: Duration = Duration::from_millis(500);
+/// How long a peer may be silent once we drain. A sender that just got its last response releases
+/// within this time and never notices the shutdown; one that goes on sending gets a status that says
+/// to try again, and releases then.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Longest data set that is read into memory: a list of some 60,000 instances.
 const MAX_MESSAGE_LENGTH: usize = 8 << 20;
@@ -67,7 +68,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         let shared = self.shared;
         tokio::select! {
             biased;
-            () = shared.draining.cancelled() => return Err(self.farewell().await),
+            () = shared.draining.cancelled() => self.wait_while_draining().await?,
             waited = self.stream.wait_for_message(self.config.idle_timeout.get()) => waited?,
             outgoing = self.reports.next() => return self.send_report(outgoing).await,
         }
@@ -114,16 +115,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         }
     }
 
-    /// While draining, only the end of the association is still listened to: a release is
-    /// confirmed, anything else and silence end in an abort.
-    async fn farewell(&mut self) -> Interruption {
-        let ended = match self.stream.wait_for_message(FAREWELL).await {
-            Ok(()) => self.stream.next_pdv().await.err(),
-            Err(interruption) => Some(interruption),
-        };
-        match ended {
-            None | Some(Interruption::TimedOut(_)) => Interruption::Draining,
-            Some(interruption) => interruption,
+    /// While draining, a release is confirmed, requests are answered (a C-STORE by "try later"), and
+    /// silence ends in an abort.
+    async fn wait_while_draining(&mut self) -> Result<(), Interruption> {
+        match self.stream.wait_for_message(FAREWELL).await {
+            Err(Interruption::TimedOut(_)) => Err(Interruption::Draining),
+            waited => waited,
         }
     }
 

@@ -119,7 +119,8 @@ pub struct Server {
 impl Server {
     /// After each stored instance its study goes into `wake`; a full channel loses the hint, not the
     /// study. Once `draining`, new associations are rejected as transient (2/3/1) so that their
-    /// senders try again; the ones that are open finish the message in hand and end.
+    /// senders try again; the ones that are open finish the message in hand, get "try later" (A700) for
+    /// more, and end.
     pub fn new(
         config: Config,
         spool: Arc<Spool>,
@@ -196,7 +197,8 @@ impl Listener {
     /// Serves until told to end.
     ///
     /// `draining`: new associations are rejected as transient (2/3/1) so that their senders try
-    /// again later; the ones that are open finish the message in hand and end; then `run` returns.
+    /// again later; the ones that are open finish the message in hand, get "try later" (A700) for more,
+    /// and end; then `run` returns.
     /// `stop`: returns at once and drops every connection. Neither loses an instance whose response
     /// was sent.
     ///

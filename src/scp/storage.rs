@@ -46,6 +46,7 @@ const SHEDDING: Refusal = refusal(
     Status::OUT_OF_RESOURCES,
     "temporarily out of space, try later",
 );
+const DRAINING: Refusal = refusal(Status::OUT_OF_RESOURCES, "shutting down, try again");
 const TOO_LARGE: Refusal = refusal(
     Status::OUT_OF_RESOURCES,
     "data set is larger than this node accepts",
@@ -147,6 +148,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         let sop_instance = SopInstanceUid::parse(sop_instance).map_err(|_| INVALID_INSTANCE_UID)?;
         if !request.has_data_set() {
             return Err(NO_DATA_SET);
+        }
+        if self.shared.draining.is_cancelled() {
+            return Err(DRAINING);
         }
         if self.shared.spool.shedding().is_some() {
             return Err(SHEDDING);
@@ -294,6 +298,7 @@ mod tests {
             INVALID_INSTANCE_UID,
             NO_DATA_SET,
             SHEDDING,
+            DRAINING,
             TOO_LARGE,
             CANNOT_WRITE,
             MISMATCH,

@@ -37,6 +37,7 @@ mod a_release_collision_is_resolved;
 mod a_release_is_a_hint;
 mod a_report_becomes_a_quantity;
 mod a_report_crosses_other_messages;
+mod a_rolling_restart_loses_nothing;
 mod a_rotated_password_is_read_again;
 mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;

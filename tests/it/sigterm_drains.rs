@@ -1,6 +1,8 @@
 //! SIGTERM: newcomers are asked to come back, the message in hand is finished, nothing is lost, and the
 //! exit code says that all is well.
 
+use std::time::{Duration, Instant};
+
 use crate::support::files::below;
 use crate::support::{Answer, Gateway, Options, RawPeer, SOON, Study, wait_until};
 
@@ -49,6 +51,52 @@ fn the_message_in_hand_is_finished_and_newcomers_are_turned_away() {
     let messages = gateway.messages();
     assert_eq!(messages.len(), 1);
     assert_eq!(messages[0]["data"]["study"]["instances_received"], 2);
+}
+
+#[test]
+fn who_goes_on_sending_is_told_to_try_again() {
+    let mut gateway = Gateway::start(&Options::new());
+    let study = Study::chest();
+    let (first, second) = (study.image(1), study.image(2));
+    let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&first]);
+    assert_eq!(peer.store(&first), 0);
+    gateway.terminate();
+    wait_until("drain", SOON, || gateway.log().contains("\"draining\""));
+    assert_eq!(peer.store(&second), 0xA700, "out of resources");
+    assert_eq!(peer.echo().unwrap(), 0, "the association lives on");
+    assert_eq!(peer.try_release().unwrap(), 0x06, "and ends as it should");
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+    assert!(!gateway.log().contains("not drained"));
+}
+
+#[test]
+fn everything_goes_on_for_the_delay() {
+    let mut gateway = Gateway::start(&Options::new().set("shutdown.delay", "3s"));
+    let told = Instant::now();
+    gateway.terminate();
+    wait_until("end of readiness", SOON, || {
+        gateway
+            .ask("/readyz")
+            .is_some_and(|(status, body)| status == 503 && body.contains("draining"))
+    });
+    let study = Study::chest();
+    let statuses = RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]);
+    assert_eq!(statuses, [0], "who did not notice yet is served");
+    assert_eq!(gateway.wait(SOON).code(), Some(0));
+    assert!(told.elapsed() >= Duration::from_secs(3));
+    assert!(gateway.log().contains("not ready any more"));
+    assert_eq!(gateway.messages().len(), 1, "what came is finished");
+}
+
+#[test]
+fn a_second_signal_cuts_the_delay_short() {
+    let mut gateway = Gateway::start(&Options::new().set("shutdown.delay", "10m"));
+    gateway.terminate();
+    wait_until("delay", SOON, || {
+        gateway.log().contains("not ready any more")
+    });
+    gateway.terminate();
+    assert_eq!(gateway.wait(SOON).code(), Some(1));
 }
 
 #[test]
