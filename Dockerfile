@@ -44,9 +44,8 @@ RUN PACS_GATEWAY_REVISION=${REVISION} cargo build --release --locked --bin pacs-
  && cd target/release \
  && objcopy --only-keep-debug --compress-debug-sections pacs-gateway pacs-gateway.debug \
  && objcopy --strip-debug --add-gnu-debuglink=pacs-gateway.debug pacs-gateway /usr/local/bin/pacs-gateway
-# What the user of the image owns, and where the gateway looks for its configuration when it is told no other place.
-RUN mkdir -p /stage/opt/pacs-gateway/config /stage/var/lib/pacs-gateway \
- && ln -s /etc/pacs-gateway/gateway.toml /stage/opt/pacs-gateway/config/
+# What the user of the image owns.
+RUN mkdir -p /stage/var/lib/pacs-gateway
 
 # === Debug information, for a debugger or a profiler beside the container
 FROM scratch AS symbols
@@ -60,13 +59,14 @@ COPY --from=tools /src/.deps/onnxruntime/lib/libonnxruntime.so /usr/local/lib/
 COPY --from=dependencies /licences /usr/share/doc/pacs-gateway/crates
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/pacs-gateway/
 COPY models /opt/pacs-gateway/models
-COPY --from=build /stage/opt /opt
 COPY config/image.toml /etc/pacs-gateway/gateway.toml
 COPY --from=build --chown=10001:10001 /stage/var/lib /var/lib
 COPY --from=build /usr/local/bin/pacs-gateway /usr/local/bin/
 
+# PACS_GATEWAY_CONFIG: also for commands that are started beside `serve`, which ask it where it listens.
 # TMPDIR: `demo`, `infer`, `evaluate` and `replay` work in a temporary folder, and the volume is all that can be written.
 ENV ORT_DYLIB_PATH=/usr/local/lib/libonnxruntime.so \
+    PACS_GATEWAY_CONFIG=/etc/pacs-gateway/gateway.toml \
     TMPDIR=/var/lib/pacs-gateway
 WORKDIR /opt/pacs-gateway
 USER 10001:10001

@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -37,6 +38,7 @@ GRACE = 40
 TOOLS = re.compile(r"(^|/)(cc|gcc|g\+\+|c\+\+|ld|as|make|cmake|nasm|cargo|rustc|rustup|pip3?|python3?[\d.]*|git|curl|wget)(-[\d.]+)?$")
 
 image, engine = sys.argv[1], sys.argv[2:]
+token = secrets.token_hex(16)
 volumes, containers = [], []
 
 
@@ -93,7 +95,8 @@ def free_port():
 def get(port, path):
     """Status and body; none while nobody listens."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        asked = urllib.request.Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(asked, timeout=5) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as err:
         return err.code, err.read().decode()
@@ -177,7 +180,7 @@ def refusal():
 
 def start(mounted, dicom, http):
     """Starts `serve`; its name and how long it took to be ready."""
-    environment = {"DICOM__BIND": f"127.0.0.1:{dicom}", "HTTP__BIND": f"127.0.0.1:{http}", "STUDY__QUIET_PERIOD": "1s"}
+    environment = {"DICOM__BIND": f"127.0.0.1:{dicom}", "HTTP__BIND": f"127.0.0.1:{http}", "HTTP__READ_TOKENS": token, "STUDY__QUIET_PERIOD": "1s"}
     url = os.environ.get("PACS_GATEWAY_TEST_AMQP_URL")
     if url:
         environment |= {"BROKER__URL": url, "BROKER__EXCHANGE": mounted, "BROKER__QUEUE": mounted, "BROKER__SHADOW": f"{mounted}.shadow"}
@@ -224,8 +227,9 @@ def serve():
     mounted, dicom, http = volume(), free_port(), free_port()
     name, took = start(mounted, dicom, http)
     check(True, f"serve is ready after {took:.1f} s, golden cases included, with one volume to write to")
-    version = inspect(image, "image")["Config"]["Labels"]["org.opencontainers.image.version"]
-    check(f'version="{version}"' in get(http, "/metrics")[1], "build_info has the label's version")
+    labels, metrics = inspect(image, "image")["Config"]["Labels"], get(http, "/metrics")[1]
+    told = [f'{name}="{labels[f"org.opencontainers.image.{name}"]}"' for name in ("version", "revision")]
+    check(all(pair in metrics for pair in told), f"build_info has {' and '.join(told)}")
 
     def published(count):
         """All of these studies, published and confirmed."""
@@ -253,8 +257,8 @@ def serve():
     name, _ = start(mounted, dicom, http)
     published(len(STUDIES))
     check(True, f"has all {len(STUDIES)} published, the last of them sent right before a stop and a start on the same volume")
-    asked = call("exec", "--env", f"PACS_GATEWAY_URL=http://127.0.0.1:{http}", name, BINARY, "study", "ls").stdout
-    check("done" in asked, "answers `study ls` from inside")
+    asked = call("exec", name, BINARY, "study", "ls").stdout
+    check(asked.count(" done ") == len(STUDIES), "answers `study ls` from inside, which finds port and token by itself")
     stop(name)
 
 

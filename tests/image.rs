@@ -214,9 +214,20 @@ fn the_images_own_configuration() {
         "models {}",
         config.models.dir.to_str().unwrap()
     )));
-    assert!(copies(
-        "config/image.toml /etc/pacs-gateway/gateway.toml".to_owned()
-    ));
+    let place = "/etc/pacs-gateway/gateway.toml";
+    assert!(copies(format!("config/image.toml {place}")));
+    let environment = once("ENV");
+    for (name, value) in [
+        ("PACS_GATEWAY_CONFIG", place),
+        ("ORT_DYLIB_PATH", "/usr/local/lib/libonnxruntime.so"),
+        ("TMPDIR", VOLUME),
+    ] {
+        let wanted = format!("{name}={value}");
+        assert!(
+            environment.split_whitespace().any(|set| set == wanted),
+            "the image does not set {wanted}"
+        );
+    }
 }
 
 /// Source files that are more than tests.
