@@ -38,6 +38,7 @@ pub mod spool;
 #[path = "../../src/telemetry"]
 pub mod telemetry {
     pub mod metrics;
+    pub mod study_key;
     pub use metrics::Metrics;
 }
 #[path = "../../src/tls/mod.rs"]

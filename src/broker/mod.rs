@@ -7,6 +7,7 @@
 mod amqp;
 mod file;
 mod topology;
+mod trace;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -20,7 +21,8 @@ use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
 use crate::outbox::{Due, Exchange, Outbox};
 use crate::retry::Backoff;
-use crate::telemetry::Metrics;
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{Metrics, StudyKey};
 use crate::units::HumanDuration;
 
 pub use topology::Declare;
@@ -219,6 +221,10 @@ pub struct Publisher {
     pub state: watch::Sender<State>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
+    /// Traces of studies.
+    pub tracer: Tracer,
 }
 
 impl Publisher {
@@ -331,7 +337,8 @@ impl Publisher {
                 Err(err @ PublishError::Connection(_)) if findings => broken = Some(err),
                 Err(err) => {
                     let delay = REFUSED.jittered(due.attempts);
-                    tracing::warn!(message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");
+                    let study = self.study_key.log_id(&due.message.study);
+                    tracing::warn!(%study, message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");
                     self.outbox
                         .defer(due.seq, now + delay, err.to_string())
                         .await?;
@@ -340,7 +347,9 @@ impl Publisher {
         }
         if !confirmed.is_empty() {
             // The promise: only what the broker has confirmed leaves the outbox.
-            self.outbox.confirmed(confirmed, now).await?;
+            self.outbox.confirmed(confirmed.clone(), now).await?;
+            let sent = due.iter().filter(|due| confirmed.contains(&due.seq));
+            trace::confirmed(&self.tracer, sent, now);
         }
         Ok(broken)
     }

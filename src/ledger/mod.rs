@@ -7,6 +7,7 @@
 
 mod export;
 mod hold;
+mod journey;
 mod report;
 mod retry;
 mod whereabouts;
@@ -25,6 +26,7 @@ use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
 pub use export::{ExportRow, Span};
+pub use journey::Finished;
 pub use report::{
     InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
     StudySummary,

@@ -48,7 +48,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{
     ClientCertificate, Config, ConfigError, PrivateSopClasses, Tls, UserIdentity,
 };
-pub use self::deliveries::Deliveries;
+pub use self::deliveries::{Delivered, Deliveries};
 
 use self::admission::Admission;
 use self::chatter::Chatter;
@@ -59,6 +59,7 @@ use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::study_key::StudyKey;
 use crate::{commitment as commitments, procedure as procedures};
 
 /// Pause after the system refused a connection, usually for want of file descriptors.
@@ -92,6 +93,8 @@ pub struct Services {
     pub desk: Arc<Desk>,
     /// Who delivers what.
     pub deliveries: Arc<Deliveries>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
 }
 
 /// What all associations share.

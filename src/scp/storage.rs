@@ -15,6 +15,7 @@ use super::interruption::Interruption;
 use super::negotiation::Context;
 use super::pdu_stream::Pdv;
 use super::writer::{BLOCK_LENGTH, WriteError, Writer};
+use crate::clock::Timestamp;
 use crate::dicom::command::Command;
 use crate::dicom::sop_class::Kind;
 use crate::dicom::{SopInstanceUid, Status, TransferSyntaxUid};
@@ -79,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         context: &Context,
         request: &Command,
     ) -> Result<(), Interruption> {
-        let started = Instant::now();
+        let (started, begun) = (Instant::now(), Timestamp::now());
         let outcome = match self.check(context, request) {
             Ok(arrival) => self.receive(id, arrival).await?,
             Err(refusal) => {
@@ -106,8 +107,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             .observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(stored) => {
-                debug!(study = %stored.study, duplicate = stored.duplicate, "instance stored");
-                self.delivery.of(&stored.study);
+                let study = self.shared.services.study_key.log_id(stored.study.as_str());
+                debug!(%study, duplicate = stored.duplicate, "instance stored");
+                self.delivery.of(&stored, begun);
                 // Lossy on purpose: a full channel means the pipeline has work, and its next scan
                 // of the spool finds the study.
                 let _ = self.shared.wake.try_send(stored.study);

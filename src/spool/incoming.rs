@@ -95,6 +95,8 @@ impl Incoming {
             return Ok(Stored {
                 study: entry.study,
                 duplicate: true,
+                entry: None,
+                bytes: entry.data_set_bytes,
             });
         }
         let envelope_at = self.header.envelope_at as u64;
@@ -122,17 +124,23 @@ impl Incoming {
             }
             (rivals, policy)
         };
-        match rivals {
-            Rivals::Same => remove_if_present(&self.spool.path(self.id))?,
+        let entry = match rivals {
+            Rivals::Same => {
+                remove_if_present(&self.spool.path(self.id))?;
+                None
+            }
             Rivals::Different if policy == DuplicatePolicy::Quarantine => {
                 let reason = "duplicate-sop-instance: same SOP Instance UID, other bytes";
                 self.spool.quarantine(self.id, reason)?;
+                None
             }
-            Rivals::Different | Rivals::None => {}
-        }
+            Rivals::Different | Rivals::None => Some(self.id),
+        };
         Ok(Stored {
             study,
             duplicate: rivals == Rivals::Same,
+            entry,
+            bytes: self.data_set_bytes,
         })
     }
 

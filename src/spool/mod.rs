@@ -144,6 +144,10 @@ pub struct Stored {
     pub study: StudyInstanceUid,
     /// The same bytes were here before; nothing new was kept.
     pub duplicate: bool,
+    /// Its entry, when it has become part of the study.
+    pub entry: Option<EntryId>,
+    /// Bytes of its data set.
+    pub bytes: u64,
 }
 
 /// The entries of one study, taken together: what arrives later is in neither list.

@@ -139,6 +139,10 @@ pub struct Metrics {
     pub outbox_oldest_age_seconds: IntGauge,
     /// Attempts to publish, by result.
     pub published_total: IntCounterVec,
+    /// Spans that the collector has taken.
+    pub spans_exported_total: IntCounter,
+    /// Spans that nobody will see, by reason.
+    pub spans_dropped_total: IntCounterVec,
     /// Seconds from making a message to its confirm.
     pub publish_latency_seconds: Histogram,
     /// 1 while the broker can be reached.
@@ -430,6 +434,15 @@ impl Metrics {
                 "publish_latency_seconds",
                 "Seconds from making a message to the broker's confirm",
             )?,
+            spans_exported_total: make.counter(
+                "spans_exported_total",
+                "Spans that the collector has taken",
+            )?,
+            spans_dropped_total: make.counters(
+                "spans_dropped_total",
+                "Spans that the collector has not got, by reason",
+                &["reason"],
+            )?,
             broker_connected: make
                 .gauge("broker_connected", "1 while the broker can be reached")?,
             broker_blocked: make.gauge(
@@ -455,6 +468,9 @@ impl Metrics {
     fn preset(&self) {
         for result in ["ack", "nack", "returned", "connection"] {
             self.published_total.with_label_values(&[result]);
+        }
+        for reason in ["queue-full", "refused", "shutdown"] {
+            self.spans_dropped_total.with_label_values(&[reason]);
         }
         for method in [
             "quiet-period",

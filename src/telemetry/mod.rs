@@ -2,6 +2,8 @@
 
 pub mod logging;
 pub mod metrics;
+pub mod study_key;
 pub mod traces;
 
 pub use metrics::Metrics;
+pub use study_key::StudyKey;

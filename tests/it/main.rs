@@ -11,6 +11,7 @@ mod corpus;
 #[allow(dead_code)]
 mod support;
 
+mod a_collector_that_is_away_costs_spans_only;
 mod a_commitment_is_reported_to_an_absent_sender;
 mod a_commitment_is_reported_where_it_was_asked;
 mod a_commitment_list_is_the_modalitys_own_manifest;
@@ -36,6 +37,7 @@ mod a_second_process_on_the_same_spool_is_refused;
 mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
 mod a_shadow_is_never_published_to_clinicians;
+mod a_study_has_one_trace;
 mod a_study_without_a_model_is_skipped;
 mod an_older_database_is_taken_over;
 mod an_operator_completes_a_study;

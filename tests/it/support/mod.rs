@@ -1,5 +1,6 @@
 //! The harness: real processes and real peers, and nothing that a scenario has to know twice.
 
+pub mod collector;
 pub mod commitment;
 pub mod contract;
 pub mod datasets;
