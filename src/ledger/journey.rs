@@ -39,12 +39,15 @@ impl Ledger {
             .await
     }
 
-    /// The finished revision that an instance is part of.
+    /// The first finished revision that an instance became part of; later ones hold it too.
     pub async fn revision_of(&self, entry: EntryId) -> Result<Option<u32>, DatabaseError> {
         self.database
             .query(move |connection| {
                 connection
-                    .prepare_cached("SELECT revision FROM instance WHERE entry = ?1")?
+                    .prepare_cached(
+                        "SELECT coalesce(first_revision, revision) FROM instance
+                         WHERE entry = ?1",
+                    )?
                     .query_row([key(entry)], |row| row.get::<_, Option<u32>>(0))
                     .optional()
             })

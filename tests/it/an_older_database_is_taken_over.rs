@@ -31,6 +31,7 @@ fn what_was_owed_before_is_sent() {
              ALTER TABLE message DROP COLUMN discarded_at;
              ALTER TABLE message DROP COLUMN discard_reason;
              ALTER TABLE message DROP COLUMN traceparent;
+             ALTER TABLE instance DROP COLUMN first_revision;
              PRAGMA user_version = 1;",
         )
         .unwrap();

@@ -11,6 +11,7 @@ mod corpus;
 #[allow(dead_code)]
 mod support;
 
+mod a_collector_is_reached_over_tls;
 mod a_collector_that_is_away_costs_spans_only;
 mod a_commitment_is_reported_to_an_absent_sender;
 mod a_commitment_is_reported_where_it_was_asked;
