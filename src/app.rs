@@ -22,6 +22,7 @@ use crate::durable::database::Meter;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
+use crate::journey::Tracing;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
 use crate::maintenance::Housekeeper;
@@ -32,7 +33,7 @@ use crate::registry::{Loader, Model, Registry};
 use crate::reporter::Reporter;
 use crate::spool::{CORRUPT, Recovered, Spool};
 use crate::study::Order;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, StudyKey};
 use crate::{broker, commitment, procedure, scp, state};
 
 /// Studies whose wake-ups may wait; more are found by the next look at the spool.
@@ -43,6 +44,9 @@ const ORDERS: usize = 16;
 /// How long reports on their way may take to be answered at the end; the next start tries again.
 const REPORTING: Duration = Duration::from_secs(2);
 
+/// How long the collector may take for the last spans.
+const TRACES: Duration = Duration::from_secs(3);
+
 /// A gateway that is ready to run.
 pub struct App {
     config: Config,
@@ -52,6 +56,7 @@ pub struct App {
     publisher: Publisher,
     reporter: Arc<Reporter>,
     housekeeper: Housekeeper,
+    tracing: Tracing,
     inbox: Inbox,
     orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
@@ -99,12 +104,25 @@ impl App {
             .await?
             .context("spool.dir")?;
         database.report_to(database_meter(&metrics));
+        let (key_file, dir) = (config.log.study_key_file.clone(), config.spool.dir.clone());
+        let study_key = spawn_blocking(move || StudyKey::open(&key_file, &dir))
+            .await?
+            .context("log.study_key_file")?;
         let commitments = commitment::Store::new(database.clone());
         let procedures = procedure::Store::new(database.clone());
         let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database.clone()));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let (release, releases) = mpsc::channel(WAKE_UPS);
+        let (tracing, deliveries) = Tracing::start(
+            &config.traces,
+            &study_key,
+            (&ledger, &outbox),
+            &metrics,
+            scp::Deliveries::new(release),
+        )
+        .map_err(anyhow::Error::msg)?;
+        let tracer = tracing.tracer.clone();
         let (orders, ordered) = mpsc::channel(ORDERS);
         let sources = sources(&config, &commitments, &procedures)?;
         let listener = scp::Listener::bind(
@@ -116,7 +134,8 @@ impl App {
                 commitments: config.commitment.enabled.then_some(commitments.clone()),
                 procedures: procedures.clone(),
                 desk: Arc::clone(&desk),
-                deliveries: Arc::new(scp::Deliveries::new(release)),
+                deliveries: Arc::new(deliveries),
+                study_key: study_key.clone(),
             },
         )?;
         let access = Arc::new(Access::new(&config.http, &config.spool.dir).await?);
@@ -154,6 +173,8 @@ impl App {
             outbox_wake: Arc::clone(&outbox_wake),
             metrics: Arc::clone(&metrics),
             monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
+            study_key: study_key.clone(),
+            tracer: tracer.clone(),
         };
         let reporter = Reporter {
             config: config.commitment.clone(),
@@ -177,7 +198,10 @@ impl App {
                 wake: outbox_wake,
                 state,
                 metrics: Arc::clone(&metrics),
+                study_key,
+                tracer,
             },
+            tracing,
             housekeeper: Housekeeper {
                 spool,
                 artefacts,
@@ -266,6 +290,11 @@ impl App {
         });
         let mut models = Stage::spawn("models", watch);
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
+        let tracing_run = self.tracing.run(quiet.clone());
+        let traces = Stage::spawn("traces", async {
+            tracing_run.await;
+            Ok::<(), String>(())
+        });
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
 
         let died = {
@@ -320,6 +349,7 @@ impl App {
             quiet.cancel();
             told(housekeeper.finish(Duration::from_secs(2)).await);
             told(http.finish(Duration::from_secs(2)).await);
+            told(traces.finish(TRACES).await);
         };
         let drained = tokio::select! {
             () = drain => Ok(()),
@@ -342,6 +372,8 @@ impl App {
             commitments: self.housekeeper.commitments.clone(),
             outbox_wake: Arc::clone(&self.pipeline.outbox_wake),
             metrics: Arc::clone(&self.pipeline.metrics),
+            study_key: self.pipeline.study_key.clone(),
+            tracer: self.pipeline.tracer.clone(),
             registry: Arc::clone(&self.pipeline.registry),
             provider: self.config.inference.provider.as_str(),
             access: Arc::clone(&self.access),

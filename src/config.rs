@@ -184,6 +184,9 @@ impl Config {
                 return refuse(format!("{key}: must be longer than zero"));
             }
         }
+        if let Err(reason) = self.traces.validate() {
+            return refuse(format!("traces.{reason}"));
+        }
         if let Err(reason) = self.models.trust() {
             return refuse(reason);
         }

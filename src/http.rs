@@ -46,7 +46,8 @@ use crate::procedure;
 use crate::registry::Registry;
 use crate::spool::Spool;
 use crate::study::Order;
-use crate::telemetry::Metrics;
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{Metrics, StudyKey};
 
 /// Rows of a list at most.
 const MAX_ROWS: u32 = 10_000;
@@ -139,6 +140,10 @@ pub struct Api {
     pub outbox_wake: Arc<Notify>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
+    /// Traces of studies.
+    pub tracer: Tracer,
     /// Models being served.
     pub registry: Arc<Registry>,
     /// Execution provider.

@@ -47,6 +47,7 @@ pub mod pixel;
 pub mod answers;
 pub mod broker;
 pub mod explanation;
+pub mod journey;
 pub mod maintenance;
 pub mod monitor;
 pub mod reporter;

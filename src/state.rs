@@ -27,6 +27,8 @@ const UPGRADES: &[&str] = &[
      INSERT INTO study (study, first_received, last_received)
         SELECT study, min(received_at), max(received_at) FROM instance
         GROUP BY study ORDER BY min(entry)",
+    "ALTER TABLE message ADD COLUMN traceparent TEXT;
+     ALTER TABLE instance ADD COLUMN first_revision INTEGER",
 ];
 
 /// Opens the database of the spool in `dir`, bringing an older one to the present format. Blocking.

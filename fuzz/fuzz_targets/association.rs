@@ -9,6 +9,7 @@
 use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::task::{Context, Poll};
@@ -20,6 +21,7 @@ use pacs_gateway_fuzz::durable::database::Database;
 use pacs_gateway_fuzz::scp::{Config, Deliveries, Server, Services, UserIdentity};
 use pacs_gateway_fuzz::spool::{self, Spool};
 use pacs_gateway_fuzz::telemetry::Metrics;
+use pacs_gateway_fuzz::telemetry::study_key::StudyKey;
 use pacs_gateway_fuzz::units::ByteSize;
 use pacs_gateway_fuzz::{Elements, commitment, procedure};
 use sha2::{Digest, Sha256};
@@ -38,6 +40,7 @@ struct World {
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     database: Database,
+    study_key: StudyKey,
     dir: tempfile::TempDir,
 }
 
@@ -65,6 +68,7 @@ static WORLD: LazyLock<World> = LazyLock::new(|| {
         spool: Arc::new(spool),
         metrics: Arc::new(Metrics::new().expect("metrics")),
         database,
+        study_key: StudyKey::open(Path::new(""), dir.path()).expect("a key"),
         dir,
     }
 });
@@ -106,6 +110,7 @@ fuzz_target!(|input: &[u8]| {
         procedures: procedure::Store::new(world.database.clone()),
         desk: Arc::default(),
         deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
+        study_key: world.study_key.clone(),
     };
     let (spool, metrics) = (Arc::clone(&world.spool), Arc::clone(&world.metrics));
     let server = Server::new(config, spool, metrics, wake, services, draining);

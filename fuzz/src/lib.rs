@@ -39,6 +39,7 @@ pub mod spool;
 pub mod telemetry {
     mod budget;
     pub mod metrics;
+    pub mod study_key;
     pub use budget::Budget;
     pub use metrics::Metrics;
 }

@@ -6,6 +6,7 @@
 //! Auto-recovery is off on purpose: it never sends unconfirmed messages again, and the outbox does.
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation, Connection, ConnectionStatus};
 use std::time::Duration;
 use tokio::time::{Instant, sleep};
@@ -158,13 +159,19 @@ impl Link {
             mandatory: true,
             ..BasicPublishOptions::default()
         };
-        let properties = BasicProperties::default()
+        let mut properties = BasicProperties::default()
             .with_delivery_mode(2)
             .with_content_type(CONTENT_TYPE.into())
             .with_message_id(message.id.as_str().into())
             .with_type(EVENT_TYPE.into())
             .with_timestamp(message.created_at.seconds())
             .with_app_id("pacs-gateway".into());
+        if let Some(traceparent) = &message.traceparent {
+            let value = AMQPValue::LongString(traceparent.as_str().into());
+            let mut headers = FieldTable::default();
+            headers.insert("traceparent".into(), value);
+            properties = properties.with_headers(headers);
+        }
         let exchange = match message.exchange {
             Exchange::Findings => self.config.exchange.clone(),
             Exchange::Shadow => self.config.shadow.clone(),

@@ -10,6 +10,7 @@ mod connect;
 mod credentials;
 mod file;
 mod topology;
+mod trace;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,8 @@ use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
 use crate::outbox::{Due, Exchange, Outbox};
 use crate::retry::Backoff;
-use crate::telemetry::Metrics;
+use crate::telemetry::traces::Tracer;
+use crate::telemetry::{Metrics, StudyKey};
 
 pub use config::{Config, Kind, Sasl, Tls};
 pub use topology::Declare;
@@ -129,6 +131,10 @@ pub struct Publisher {
     pub state: watch::Sender<State>,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
+    /// Traces of studies.
+    pub tracer: Tracer,
 }
 
 impl Publisher {
@@ -249,7 +255,8 @@ impl Publisher {
                 Err(err @ PublishError::Connection(_)) if findings => broken = Some(err),
                 Err(err) => {
                     let delay = REFUSED.jittered(due.attempts);
-                    tracing::warn!(message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");
+                    let study = self.study_key.log_id(&due.message.study);
+                    tracing::warn!(%study, message_id = due.message.id, attempts = due.attempts + 1, error = %err, ?delay, "message deferred");
                     self.outbox
                         .defer(due.seq, now + delay, err.to_string())
                         .await?;
@@ -258,7 +265,9 @@ impl Publisher {
         }
         if !confirmed.is_empty() {
             // The promise: only what the broker has confirmed leaves the outbox.
-            self.outbox.confirmed(confirmed, now).await?;
+            self.outbox.confirmed(confirmed.clone(), now).await?;
+            let sent = due.iter().filter(|due| confirmed.contains(&due.seq));
+            trace::confirmed(&self.tracer, sent, now);
         }
         Ok(broken)
     }

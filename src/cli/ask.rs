@@ -26,6 +26,9 @@ pub(super) struct StudyArgs {
 enum StudyQuestion {
     /// Studies, the one that was first heard of last first.
     Ls {
+        /// The one that log lines and traces call so.
+        #[arg(long, value_name = "ID")]
+        log_id: Option<String>,
         /// From this calling AE title.
         #[arg(long, value_name = "AE")]
         from: Option<String>,
@@ -70,6 +73,7 @@ impl SpanArgs {
 pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
     match &args.question {
         StudyQuestion::Ls {
+            log_id,
             from,
             modality,
             state,
@@ -80,6 +84,7 @@ pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
             let mut query = span.query();
             query.push(("limit", &limit));
             for (name, value) in [
+                ("log_id", log_id),
                 ("calling_ae", from),
                 ("modality", modality),
                 ("state", state),
@@ -89,6 +94,7 @@ pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
             let body = get_with(&args.gateway, "studies", &query)?;
             let columns = [
                 ("study", "study_instance_uid"),
+                ("log id", "log_id"),
                 ("state", "state"),
                 ("received", "instances_received"),
                 ("processed", "instances_processed"),

@@ -106,6 +106,8 @@ pub struct RuntimeFacts {
 pub struct Result<'a> {
     /// Event id.
     pub id: String,
+    /// Its place in the trace of the study, as W3C Trace Context has it.
+    pub traceparent: Option<String>,
     /// The message this one replaces.
     pub supersedes: Option<String>,
     /// The model; none when no model applies.
@@ -153,6 +155,7 @@ pub fn encode(
         time: now.rfc3339(),
         datacontenttype: "application/json",
         dataschema: DATA_SCHEMA,
+        traceparent: result.traceparent.as_deref(),
         data: Data {
             outcome: result.outcome.as_str(),
             reason: result.outcome.refusal().map(|refusal| Reason {
@@ -239,6 +242,9 @@ struct Envelope<'a> {
     time: String,
     datacontenttype: &'static str,
     dataschema: &'static str,
+    /// CloudEvents extension "Distributed Tracing".
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
     data: Data<'a>,
 }
 

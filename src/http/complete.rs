@@ -39,6 +39,7 @@ pub(super) async fn complete(
         return Ok(answer(StatusCode::SERVICE_UNAVAILABLE, reason));
     };
     if open {
+        let study = api.study_key.log_id(&uid);
         tracing::info!(%study, "study completed by request");
         let body = Json(json!({ "study_instance_uid": uid, "completeness": "forced" }));
         return Ok((StatusCode::ACCEPTED, body).into_response());

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::{Api, Failure, Page, answer, missing};
 use crate::clock::Timestamp;
+use crate::telemetry::traces::News;
 
 /// Longest reason in characters.
 const MAX_REASON: usize = 200;
@@ -82,7 +83,19 @@ pub(super) async fn discard(
     }
     // The next message of the study may go.
     api.outbox_wake.notify_one();
-    tracing::warn!(message_id = id, "message given up by an operator");
+    let message = api.outbox.message(id.clone()).await.ok().flatten();
+    let study = message
+        .as_ref()
+        .map(|message| api.study_key.log_id(&message.study_instance_uid));
+    let study = study.map(tracing::field::display);
+    tracing::warn!(study, message_id = id, "message given up by an operator");
+    if let Some(message) = message {
+        // It may have been the last one that was owed.
+        api.tracer.tell(|| News::Settled {
+            study: message.study_instance_uid,
+            revision: message.summary.revision,
+        });
+    }
     Ok(Json(json!({ "discarded": id })).into_response())
 }
 

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State as FromState};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Api, Failure, MAX_ROWS, answer, missing};
 use crate::clock::Timestamp;
@@ -46,6 +46,7 @@ fn moment(text: &str) -> Result<Timestamp, &'static str> {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct StudiesQuery {
+    log_id: Option<String>,
     calling_ae: Option<String>,
     modality: Option<String>,
     state: Option<State>,
@@ -64,7 +65,19 @@ pub(super) async fn list(
         Ok(span) => span,
         Err(reason) => return Ok(answer(StatusCode::BAD_REQUEST, reason)),
     };
+    let mut study = None;
+    if let Some(wanted) = query.log_id {
+        let key = api.study_key.clone();
+        let found = api
+            .ledger
+            .find_study(move |uid| key.log_id(uid).to_string() == wanted);
+        study = found.await?;
+        if study.is_none() {
+            return Ok(Json(json!({ "studies": [] })).into_response());
+        }
+    }
     let filter = StudyFilter {
+        study,
         calling_ae: query.calling_ae,
         modality: query.modality,
         state: query.state,
@@ -72,7 +85,12 @@ pub(super) async fn list(
         cursor: query.cursor,
         limit: query.limit.unwrap_or(100).clamp(1, MAX_ROWS),
     };
-    Ok(Json(api.ledger.studies(filter).await?).into_response())
+    let page = api.ledger.studies(filter).await?;
+    let mut body = serde_json::to_value(page).unwrap_or_default();
+    if let Some(studies) = body.get_mut("studies").and_then(Value::as_array_mut) {
+        studies.iter_mut().for_each(|study| name(&api, study));
+    }
+    Ok(Json(body).into_response())
 }
 
 /// `GET /api/v1/studies/{uid}`.
@@ -86,11 +104,33 @@ pub(super) async fn show(
     let messages = api.outbox.of_study(uid.clone()).await?;
     let procedure_steps = api.procedures.of_study(uid).await?;
     let mut body = serde_json::to_value(report).unwrap_or_default();
+    name(&api, &mut body);
     if let Some(fields) = body.as_object_mut() {
         fields.insert("messages".to_owned(), json!(messages));
         fields.insert("procedure_steps".to_owned(), json!(procedure_steps));
     }
     Ok(Json(body).into_response())
+}
+
+/// Adds what logs and traces call a study: the only way from one to the other.
+fn name(api: &Api, study: &mut Value) {
+    let uid = study.get("study_instance_uid").and_then(Value::as_str);
+    let Some(uid) = uid.map(str::to_owned) else {
+        return;
+    };
+    let revisions = study.get_mut("revisions").and_then(Value::as_array_mut);
+    for revision in revisions.into_iter().flatten() {
+        let number = revision.get("revision").and_then(Value::as_u64);
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        let trace = number.and_then(|number| api.tracer.study(&uid, number));
+        if let (Some(trace), Some(fields)) = (trace, revision.as_object_mut()) {
+            fields.insert("trace_id".to_owned(), json!(trace.id().to_string()));
+        }
+    }
+    if let Some(fields) = study.as_object_mut() {
+        let id = api.study_key.log_id(&uid).to_string();
+        fields.insert("log_id".to_owned(), json!(id));
+    }
 }
 
 /// `GET /api/v1/sources`.

@@ -7,6 +7,7 @@
 
 mod export;
 mod hold;
+mod journey;
 mod report;
 mod retry;
 mod whereabouts;
@@ -25,6 +26,7 @@ use crate::outbox::{self, Message};
 use crate::spool::{Entry, EntryId};
 
 pub use export::{ExportRow, Span};
+pub use journey::Finished;
 pub use report::{
     InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
     StudySummary,
@@ -56,7 +58,8 @@ CREATE TABLE IF NOT EXISTS instance (
     released_at INTEGER,
     durable_at INTEGER,
     held_until INTEGER,
-    durable_by INTEGER
+    durable_by INTEGER,
+    first_revision INTEGER
 );
 CREATE INDEX IF NOT EXISTS instance_study ON instance (study);
 CREATE INDEX IF NOT EXISTS instance_sop ON instance (sop_instance);
@@ -663,7 +666,7 @@ fn finish(connection: &Connection, revision: &Revision) -> rusqlite::Result<()> 
     )?;
     let mut update = connection.prepare_cached(
         "UPDATE instance SET revision = ?2, current = ?3, decoded_at = ?4, inferred_at = ?5,
-                refusal = ?6
+                refusal = ?6, first_revision = coalesce(first_revision, ?2)
          WHERE entry = ?1",
     )?;
     for instance in &revision.instances {

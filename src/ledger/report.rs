@@ -31,6 +31,8 @@ impl State {
 /// Which studies to list. What is not given does not restrict.
 #[derive(Debug, Clone, Default)]
 pub struct StudyFilter {
+    /// This one.
+    pub study: Option<String>,
     /// Some instance came from this sender.
     pub calling_ae: Option<String>,
     /// Some instance is of this Modality (0008,0060).
@@ -231,6 +233,7 @@ pub(super) fn studies(
                AND (?5 IS NULL OR EXISTS (SELECT 1 FROM instance AS i
                                           WHERE i.study = s.study AND i.modality = ?5))
                AND (?6 IS NULL OR ?6 = {STATE})
+               AND (?8 IS NULL OR s.study = ?8)
              ORDER BY s.seq DESC LIMIT ?7"
         ))?
         .query_map(
@@ -242,6 +245,7 @@ pub(super) fn studies(
                 filter.modality,
                 filter.state.map(State::as_str),
                 filter.limit,
+                filter.study,
             ],
             |row| Ok((row.get(0)?, row.get(1)?)),
         )?

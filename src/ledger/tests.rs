@@ -74,6 +74,7 @@ fn revision(entries: &[Arc<Entry>], number: u32, digest: &str) -> Revision {
             routing_key: "k".to_owned(),
             body: vec![b' '; 2000],
             created_at: now,
+            traceparent: None,
         }],
         study,
     }

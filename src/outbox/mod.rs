@@ -35,7 +35,8 @@ CREATE TABLE IF NOT EXISTS message (
     confirmed_at INTEGER,
     exchange TEXT NOT NULL DEFAULT 'findings',
     discarded_at INTEGER,
-    discard_reason TEXT
+    discard_reason TEXT,
+    traceparent TEXT
 );
 CREATE INDEX IF NOT EXISTS message_owed ON message (study, seq) WHERE confirmed_at IS NULL;
 CREATE INDEX IF NOT EXISTS message_study ON message (study, seq);
@@ -99,6 +100,8 @@ pub struct Message {
     pub body: Vec<u8>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// Its place in the trace of its study, as W3C Trace Context has it.
+    pub traceparent: Option<String>,
 }
 
 /// A message that may be sent now.
@@ -195,7 +198,7 @@ impl Outbox {
                     .prepare_cached(
                         "SELECT m.seq, m.attempts, m.id, m.study, m.revision, m.model,
                                 m.model_version, m.outcome, m.routing_key, m.body, m.created_at,
-                                m.exchange
+                                m.exchange, m.traceparent
                          FROM (SELECT min(seq) AS seq FROM message
                                WHERE confirmed_at IS NULL AND discarded_at IS NULL
                                GROUP BY study, exchange) AS first
@@ -382,8 +385,8 @@ pub fn put(connection: &Connection, message: &Message) -> rusqlite::Result<()> {
         .prepare_cached(
             "INSERT OR IGNORE INTO message
              (id, study, revision, model, model_version, outcome, routing_key, body, created_at,
-              exchange)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+              exchange, traceparent)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
             message.id,
@@ -396,6 +399,7 @@ pub fn put(connection: &Connection, message: &Message) -> rusqlite::Result<()> {
             message.body,
             message.created_at.0,
             message.exchange.as_str(),
+            message.traceparent,
         ])?;
     Ok(())
 }
@@ -425,6 +429,7 @@ fn due(row: &Row<'_>) -> rusqlite::Result<Due> {
             body: row.get(9)?,
             created_at: Timestamp(row.get(10)?),
             exchange: Exchange::parse(&row.get::<_, String>(11)?),
+            traceparent: row.get(12)?,
         },
     })
 }
@@ -478,6 +483,7 @@ mod tests {
             routing_key: "finding.routine.ct.chest.m".to_owned(),
             body: b"{}".to_vec(),
             created_at: Timestamp(1),
+            traceparent: None,
         }
     }
 

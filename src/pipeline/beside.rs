@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::examine::{self, Earlier, Run};
-use super::{Pipeline, Served, report};
+use super::{Pipeline, Served, report, spans};
 use crate::findings::Outcome;
 use crate::findings::event::StudyFacts;
 use crate::inference::Turn;
@@ -128,6 +128,10 @@ async fn examine(pipeline: &Arc<Pipeline>, work: Work) {
         )
         .await
     };
+    let study = work.facts.study_instance_uid.as_str();
+    if let Some(trace) = pipeline.tracer.study(study, work.revision) {
+        spans::models(&trace, trace.root(), &examined.runs);
+    }
     let mut messages = Vec::new();
     // Nothing of theirs replaces anything.
     let prior = Prior {

@@ -128,13 +128,13 @@ pub(super) async fn answer(pipeline: Arc<Pipeline>, question: Question) -> Answe
 }
 
 /// A study that does not become complete by silence: somebody may ask why.
-pub(super) fn report_wait(answer: &Answer) {
+pub(super) fn report_wait(pipeline: &Pipeline, answer: &Answer) {
     let missing = answer.evidence.iter();
     let missing = missing.filter(|piece| piece.verdict == Verdict::Incomplete);
     let missing: Vec<String> = missing.map(Evidence::in_words).collect();
     let missing = missing.join(", ");
-    tracing::info!(missing, "a study is waited for");
-    tracing::debug!(study = %answer.question.study, missing, "which study is waited for");
+    let study = pipeline.study_key.log_id(answer.question.study.as_str());
+    tracing::info!(%study, missing, "a study is waited for");
 }
 
 /// Everything that is known of a study with these entries, the strongest first.

@@ -38,6 +38,7 @@ async fn all(pipeline: &Arc<Pipeline>) -> Result<(), DatabaseError> {
     }
     for (study, lost) in studies {
         tracing::error!(
+            study = %pipeline.study_key.log_id(study.as_str()),
             instances = lost.len(),
             "acknowledged instances are gone; see quarantine"
         );

@@ -11,6 +11,7 @@ mod losses;
 mod order;
 mod poison;
 mod report;
+mod spans;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -37,7 +38,9 @@ use crate::registry::{Registry, Served, Sites};
 use crate::retry::Backoff;
 use crate::spool::{Entry, Spool, StudyEntries};
 use crate::study::{Answer, Assembler, Order, StableStudy};
-use crate::telemetry::Metrics;
+use crate::telemetry::study_key::LogId;
+use crate::telemetry::traces::{News, Tracer};
+use crate::telemetry::{Metrics, StudyKey};
 
 use order::{Due, Line};
 
@@ -89,6 +92,10 @@ pub struct Pipeline {
     pub metrics: Arc<Metrics>,
     /// What models see and say.
     pub monitor: Arc<Monitor>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
+    /// Traces of studies.
+    pub tracer: Tracer,
 }
 
 /// What the pipeline is told. All but orders may be lost.
@@ -198,7 +205,7 @@ impl Pipeline {
                 Some(answer) = looks.join_next() => match answer {
                     Ok(answer) => {
                         if assembler.learn(&answer) {
-                            evidence::report_wait(&answer);
+                            evidence::report_wait(&self, &answer);
                         }
                     }
                     // The assembler asks again, after a while.
@@ -284,14 +291,16 @@ impl Pipeline {
             }
             Ok((_, Err(err))) => {
                 self.count_deferral("database");
-                tracing::warn!(error = %err, ?delay, "study deferred");
+                let study = self.study_key.log_id(due.study.uid.as_str());
+                tracing::warn!(%study, error = %err, ?delay, "study deferred");
             }
             // `process` runs its parts in tasks that catch panics; one here is a broken assumption.
             // It has cost an attempt, and others go on.
             Err(err) => {
                 self.attempts.ended(&due.study.uid);
                 self.count_deferral("internal");
-                tracing::error!(error = %err, ?delay, "a study's task ended by itself");
+                let study = self.study_key.log_id(due.study.uid.as_str());
+                tracing::error!(%study, error = %err, ?delay, "a study's task ended by itself");
             }
         }
         work.failures = work.failures.saturating_add(1);
@@ -309,6 +318,7 @@ impl Pipeline {
         study: &StableStudy,
         turn: Turn,
     ) -> Result<(), DatabaseError> {
+        let began = Timestamp::now();
         let StudyEntries {
             current: entries,
             others,
@@ -326,7 +336,11 @@ impl Pipeline {
             // Nothing that a model could see has changed, and the messages would be the same.
             let ids = |entries: &[Arc<Entry>]| entries.iter().map(|entry| entry.id).collect();
             let (current, others) = (ids(&entries), ids(&others));
-            return self.ledger.cover(prior.revision, current, others).await;
+            self.ledger.cover(prior.revision, current, others).await?;
+            self.tracer.tell(|| News::Finished {
+                study: study.uid.as_str().to_owned(),
+            });
+            return Ok(());
         }
         // The study keeps these versions, whatever is switched meanwhile.
         let snapshot = self.registry.snapshot();
@@ -363,6 +377,7 @@ impl Pipeline {
             )
             .await
         };
+        let examined_at = Timestamp::now();
         poison::keep_what_broke_a_decoder(self, &entries, &examined).await;
         let evidence = evidence::gather(self, &study.uid, &entries, study.counted).await;
         let snapshot = report::Snapshot {
@@ -386,12 +401,36 @@ impl Pipeline {
             instances: report::instances(&entries, &others, &examined),
             messages,
         };
+        let number = revision.number;
+        let owed = revision.messages.len();
         // From here the findings are the outbox's concern, and the instances are spent.
         // An error is the disk's fault, not the study's: the same attempt goes on.
         self.ledger.finish(revision).await?;
         self.attempts.ended(&study.uid);
         self.outbox_wake.notify_one();
+        let done = spans::Finished {
+            study,
+            revision: number,
+            entries: &entries,
+            attempt,
+            began,
+            examined: examined_at,
+            runs: &examined.runs,
+            messages: owed,
+        };
+        spans::finished(&self.tracer, &done);
         self.count(study, &turn, prior.revision, &examined);
+        let names = Names::of(self, &study.uid, number);
+        tracing::info!(
+            study = %names.study,
+            trace_id = names.trace,
+            revision = number,
+            completeness = study.method.as_str(),
+            instances = entries.len(),
+            attempt,
+            messages = owed,
+            "study finished"
+        );
         if attempt > self.study.max_attempts {
             let ids = entries.iter().map(|entry| entry.id).collect();
             poison::set_aside(self, ids).await;
@@ -445,13 +484,37 @@ impl Pipeline {
                 .with_label_values(&[name, modality, priority])
                 .observe(waited);
             if let Outcome::Failed(refusal) = &run.outcome {
-                tracing::warn!(model = name, code = refusal.code, "study failed");
+                let names = Names::of(self, &study.uid, prior + 1);
+                tracing::warn!(
+                    study = %names.study,
+                    trace_id = names.trace,
+                    model = name,
+                    code = refusal.code,
+                    "study failed"
+                );
             }
         }
         for instance in examined.instances.values() {
             if let Some(code) = instance.refusal {
                 metrics.refusals_total.with_label_values(&[code]).inc();
             }
+        }
+    }
+}
+
+/// What log lines about a revision say instead of its UID.
+struct Names {
+    study: LogId,
+    /// When it is traced.
+    trace: Option<String>,
+}
+
+impl Names {
+    fn of(pipeline: &Pipeline, study: &StudyInstanceUid, revision: u32) -> Self {
+        let trace = pipeline.tracer.study(study.as_str(), revision);
+        Self {
+            study: pipeline.study_key.log_id(study.as_str()),
+            trace: trace.map(|trace| trace.id().to_string()),
         }
     }
 }

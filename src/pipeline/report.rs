@@ -233,8 +233,13 @@ pub(super) fn message(
         .map(|last| last.id.clone())
         .filter(|last| *last != id);
     let now = Timestamp::now();
+    let trace = pipeline
+        .tracer
+        .study(&facts.study_instance_uid, prior.revision + 1);
+    let traceparent = trace.map(|trace| trace.traceparent(trace.span_id("publish", &id)));
     let result = event::Result {
         id: id.clone(),
+        traceparent: traceparent.clone(),
         supersedes,
         model: manifest,
         role: run.model.as_ref().map_or(Role::Served, |model| model.role),
@@ -278,6 +283,7 @@ pub(super) fn message(
         ),
         body,
         created_at: now,
+        traceparent,
     })
 }
 

@@ -52,7 +52,7 @@ use tracing::{debug, info, warn};
 pub use self::config::{
     ClientCertificate, Config, ConfigError, PrivateSopClasses, Tls, UserIdentity,
 };
-pub use self::deliveries::Deliveries;
+pub use self::deliveries::{Delivered, Deliveries};
 pub use self::secure::Certificates;
 pub use self::sockets::{BindError, Ports};
 
@@ -66,6 +66,7 @@ use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::study_key::StudyKey;
 use crate::{commitment as commitments, procedure as procedures};
 
 /// Pause after the system refused a connection, usually for want of file descriptors.
@@ -95,6 +96,8 @@ pub struct Services {
     pub desk: Arc<Desk>,
     /// Who delivers what.
     pub deliveries: Arc<Deliveries>,
+    /// What stands for studies in logs.
+    pub study_key: StudyKey,
 }
 
 /// What all associations share.

@@ -16,6 +16,7 @@ use super::negotiation::Context;
 use super::pdu_stream::Pdv;
 use super::senders;
 use super::writer::{BLOCK_LENGTH, WriteError, Writer};
+use crate::clock::Timestamp;
 use crate::dicom::command::Command;
 use crate::dicom::sop_class::Kind;
 use crate::dicom::{SopInstanceUid, Status, TransferSyntaxUid};
@@ -81,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
         context: &Context,
         request: &Command,
     ) -> Result<(), Interruption> {
-        let started = Instant::now();
+        let (started, begun) = (Instant::now(), Timestamp::now());
         let outcome = match self.check(context, request) {
             Ok(arrival) => self.receive(id, arrival).await?,
             Err(refusal) => {
@@ -114,12 +115,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             .observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(stored) => {
-                debug!(study = %stored.study, duplicate = stored.duplicate, "instance stored");
+                let study = self.shared.services.study_key.log_id(stored.study.as_str());
+                debug!(%study, duplicate = stored.duplicate, "instance stored");
                 if let Some(code) = stored.set_aside {
                     let aside = &self.shared.metrics.quarantined_instances_total;
                     aside.with_label_values(&[code]).inc();
                 }
-                self.delivery.of(&stored.study);
+                self.delivery.of(&stored, begun);
                 // Lossy on purpose: a full channel means the pipeline has work, and its next scan
                 // of the spool finds the study.
                 let _ = self.shared.wake.try_send(stored.study);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::net::Ipv4Addr;
+use std::path::Path;
 
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
@@ -51,6 +52,7 @@ impl World {
             procedures: Procedures::new(database),
             desk: Arc::default(),
             deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
+            study_key: StudyKey::open(Path::new(""), dir.path()).unwrap(),
         };
         let (spool, metrics) = (Arc::new(spool), Arc::new(Metrics::new().unwrap()));
         let config = Config {

@@ -99,6 +99,8 @@ impl Incoming {
                 study: entry.study,
                 duplicate: true,
                 set_aside: None,
+                entry: None,
+                bytes: entry.data_set_bytes,
             });
         }
         let envelope_at = self.header.envelope_at as u64;
@@ -127,19 +129,25 @@ impl Incoming {
             (rivals, policy)
         };
         let mut set_aside = None;
-        match rivals {
-            Rivals::Same => remove_if_present(&self.spool.path(self.id))?,
+        let entry = match rivals {
+            Rivals::Same => {
+                remove_if_present(&self.spool.path(self.id))?;
+                None
+            }
             Rivals::Different if policy == DuplicatePolicy::Quarantine => {
                 let reason = format!("{OTHER_BYTES}: same SOP Instance UID, other bytes");
                 self.spool.quarantine(self.id, &reason)?;
                 set_aside = Some(OTHER_BYTES);
+                None
             }
-            Rivals::Different | Rivals::None => {}
-        }
+            Rivals::Different | Rivals::None => Some(self.id),
+        };
         Ok(Stored {
             study,
             duplicate: rivals == Rivals::Same,
             set_aside,
+            entry,
+            bytes: self.data_set_bytes,
         })
     }
 

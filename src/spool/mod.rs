@@ -146,6 +146,10 @@ pub struct Stored {
     pub duplicate: bool,
     /// It went to quarantine, for this reason.
     pub set_aside: Option<&'static str>,
+    /// Its entry, when it has become part of the study.
+    pub entry: Option<EntryId>,
+    /// Bytes of its data set.
+    pub bytes: u64,
 }
 
 /// The entries of one study, taken together: what arrives later is in neither list.

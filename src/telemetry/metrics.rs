@@ -211,6 +211,10 @@ pub struct Metrics {
     pub outbox_oldest_age_seconds: IntGauge,
     /// Attempts to publish, by result.
     pub published_total: IntCounterVec,
+    /// Spans that the collector has taken.
+    pub spans_exported_total: IntCounter,
+    /// Spans that nobody will see, by reason.
+    pub spans_dropped_total: IntCounterVec,
     /// Seconds from making a message to its confirm.
     pub publish_latency_seconds: Histogram,
     /// Seconds from sending a group of messages to its last answer.
@@ -577,6 +581,15 @@ impl Metrics {
                 "Seconds from making a message to the broker's confirm",
             )?,
             publish_confirm_duration_seconds: make.seconds("publish_confirm_duration_seconds", "Seconds from sending a group of messages to the last answer")?,
+            spans_exported_total: make.counter(
+                "spans_exported_total",
+                "Spans that the collector has taken",
+            )?,
+            spans_dropped_total: make.counters(
+                "spans_dropped_total",
+                "Spans that the collector has not got, by reason",
+                &["reason"],
+            )?,
             broker_connected: make
                 .gauge("broker_connected", "1 while the broker can be reached")?,
             broker_blocked: make.gauge(
@@ -635,7 +648,7 @@ impl Metrics {
         build.set(1.0);
     }
 
-    fn fixed_lists(&self) -> [(&IntCounterVec, &'static [&'static str]); 15] {
+    fn fixed_lists(&self) -> [(&IntCounterVec, &'static [&'static str]); 16] {
         [
             (
                 &self.associations_total,
@@ -746,6 +759,10 @@ impl Metrics {
                 ],
             ),
             (&self.database_commits_total, &["committed", "failed"]),
+            (
+                &self.spans_dropped_total,
+                &["queue-full", "refused", "shutdown"],
+            ),
         ]
     }
 

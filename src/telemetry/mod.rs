@@ -3,7 +3,9 @@
 mod budget;
 pub mod logging;
 pub mod metrics;
+pub mod study_key;
 pub mod traces;
 
 pub use budget::Budget;
 pub use metrics::Metrics;
+pub use study_key::StudyKey;

@@ -490,6 +490,7 @@ impl Driver {
                 routing_key: "finding.routine.ct.chest.m".to_owned(),
                 body: vec![b'x'; random.random_range(10..3000)],
                 created_at: now,
+                traceparent: None,
             })
             .collect();
         let digests: Vec<_> = entries

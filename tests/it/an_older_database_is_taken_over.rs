@@ -22,7 +22,7 @@ fn what_was_owed_before_is_sent() {
         let ask = "PRAGMA user_version";
         database.query_row(ask, [], |row| row.get(0)).unwrap()
     };
-    assert_eq!(format(&database), 3);
+    assert_eq!(format(&database), 4);
     database
         .execute_batch(
             "ALTER TABLE message DROP COLUMN exchange; ALTER TABLE instance DROP COLUMN durable_at;
@@ -30,6 +30,8 @@ fn what_was_owed_before_is_sent() {
              ALTER TABLE instance DROP COLUMN durable_by; DROP TABLE study;
              ALTER TABLE message DROP COLUMN discarded_at;
              ALTER TABLE message DROP COLUMN discard_reason;
+             ALTER TABLE message DROP COLUMN traceparent;
+             ALTER TABLE instance DROP COLUMN first_revision;
              PRAGMA user_version = 1;",
         )
         .unwrap();
@@ -41,5 +43,5 @@ fn what_was_owed_before_is_sent() {
     let listed = &studies["studies"][0]["study_instance_uid"];
     assert_eq!(*listed, study.uid.as_str(), "studies of before are listed");
     let database = rusqlite::Connection::open(&path).unwrap();
-    assert_eq!(format(&database), 3);
+    assert_eq!(format(&database), 4);
 }

@@ -40,6 +40,12 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
         return;
     }
     let started = Instant::now();
+    // What is decoded and asked for pictures is no part of the answer.
+    let stages = Arc::clone(&case.stages);
+    let case = &Case {
+        stages: Arc::default(),
+        ..case.clone()
+    };
     let deadline = started + spec.budget.get();
     let mut missing = Vec::new();
     for image in by_image(run.outcome.findings(), &chosen) {
@@ -71,6 +77,7 @@ pub(super) async fn explain(case: &Case, seen: &Seen<'_>, run: &mut Run) {
             .with_label_values(&[&manifest.name, result])
             .inc_by(count as u64);
     }
+    stages.explained(started.elapsed());
     case.pipeline
         .metrics
         .explanation_duration_seconds

@@ -9,6 +9,7 @@ mod keep;
 mod order;
 mod quality;
 mod roles;
+mod stages;
 mod table;
 mod volumes;
 
@@ -36,6 +37,8 @@ use candidates::Candidates;
 pub(super) use candidates::known;
 pub(super) use order::Earlier;
 use order::in_order;
+use stages::Stages;
+pub(super) use stages::{Window, Windows};
 
 /// Most bytes of one model's answers about one study.
 const MAX_ANSWERS_BYTES: usize = 2 << 30;
@@ -70,6 +73,8 @@ pub(super) struct Run {
     pub inferred: Duration,
     /// Remarks on its input.
     pub remarks: Vec<Remark>,
+    /// When it was looked at, from and to, and what that consisted of.
+    pub times: Option<(Timestamp, Timestamp, Windows)>,
     /// Memory of the answers that wait for the study to be read.
     held: usize,
 }
@@ -102,6 +107,7 @@ impl Run {
             queued: Duration::ZERO,
             inferred: Duration::ZERO,
             remarks: Vec::new(),
+            times: None,
             held: 0,
         }
     }
@@ -143,6 +149,8 @@ struct Case {
     turn: Arc<Turn>,
     /// Findings get pictures that say why.
     pictures: bool,
+    /// When the work took place.
+    stages: Arc<Stages>,
 }
 
 /// Runs every one of `models` that applies, each after those it builds on; a study without one is
@@ -179,10 +187,13 @@ pub(super) async fn examine(
             served: served.clone(),
             turn: Arc::clone(&turn),
             pictures,
+            stages: Arc::default(),
         };
         let manifest = &served.package.manifest;
         let heard = earlier.heard(manifest);
-        let run = run(&case, found, heard, &mut examined.instances).await;
+        let began = Timestamp::now();
+        let mut run = run(&case, found, heard, &mut examined.instances).await;
+        run.times = Some((began, Timestamp::now(), case.stages.windows()));
         earlier.note(manifest, &run.outcome);
         examined.runs.push(run);
     }
@@ -298,6 +309,7 @@ async fn infer(
     for run in &asked.runs {
         times.queued = times.queued.max(run.queued);
         times.ran = times.ran.max(run.ran);
+        case.stages.inferred(run.queued, run.ran, run.batch);
         metrics
             .inference_queue_seconds
             .with_label_values(&name)
@@ -330,11 +342,14 @@ async fn decode<T: Send + 'static>(
 ) -> Result<(T, Duration), Refusal> {
     let abnormal = || Refusal::new("internal-error", "decoding ended abnormally");
     let place = place(&case.pipeline, &case.turn).await;
+    let stages = Arc::clone(&case.stages);
     spawn_blocking(move || {
         let started = Instant::now();
         let outcome = work();
         drop(place);
-        outcome.map(|value| (value, started.elapsed()))
+        let took = started.elapsed();
+        stages.prepared(took);
+        outcome.map(|value| (value, took))
     })
     .await
     .map_err(|_| abnormal())?

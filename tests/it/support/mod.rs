@@ -2,6 +2,7 @@
 
 pub mod balancer;
 pub mod certificates;
+pub mod collector;
 pub mod commitment;
 pub mod contract;
 pub mod datasets;
