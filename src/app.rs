@@ -19,15 +19,20 @@ use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::findings::event::RuntimeFacts;
+use crate::http::pause::Switches;
+use crate::http::reload::{Order as Wish, Outcome};
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
+use crate::live::Live;
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Attempts, Beside, Inbox, Pacs, Pipeline, Sources};
+use crate::pause::Switch;
+use crate::pipeline::{Attempts, Beside, Inbox, Pipeline, Sources};
 use crate::registry::{Loader, Model, Registry};
+use crate::reload::{Reach, Reloader, retention, rules};
 use crate::reporter::Reporter;
 use crate::spool::{CORRUPT, Recovered, Spool};
 use crate::study::Order;
@@ -38,6 +43,12 @@ use crate::{broker, commitment, procedure, scp, state};
 const WAKE_UPS: usize = 1024;
 /// Orders that may wait for the pipeline.
 const ORDERS: usize = 16;
+
+/// Reloads that may wait for the one that is under way.
+const RELOADS: usize = 4;
+
+/// How long a reload may go on at the end.
+const RELOADING: Duration = Duration::from_secs(1);
 
 /// How long reports on their way may take to be answered at the end; the next start tries again.
 const REPORTING: Duration = Duration::from_secs(2);
@@ -55,6 +66,10 @@ pub struct App {
     orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
     access: Arc<Access>,
+    switches: Switches,
+    reloader: Reloader,
+    reloads: mpsc::Sender<Wish>,
+    last_reload: Live<Option<Outcome>>,
     ports: Ports,
 }
 
@@ -65,6 +80,8 @@ pub struct Signals {
     pub drain: CancellationToken,
     /// Stop at once.
     pub stop: CancellationToken,
+    /// Read the configuration again.
+    pub reload: Arc<Notify>,
 }
 
 impl App {
@@ -87,8 +104,9 @@ impl App {
             .await?
             .context("spool.dir")?;
         report(&recovered, &metrics);
-        let (kept, beside) = (config.artefacts.clone(), config.spool.dir.clone());
-        let artefacts = spawn_blocking(move || Store::open(kept, &beside))
+        let kept = Live::new(config.artefacts.clone());
+        let (opened, beside) = (kept.clone(), config.spool.dir.clone());
+        let artefacts = spawn_blocking(move || Store::open(opened, &beside))
             .await?
             .context("artefacts.dir")?;
         let artefacts = Arc::new(artefacts);
@@ -103,9 +121,14 @@ impl App {
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let (release, releases) = mpsc::channel(WAKE_UPS);
         let (orders, ordered) = mpsc::channel(ORDERS);
-        let sources = sources(&config, &commitments, &procedures)?;
+        let switches = Switches {
+            listener: Switch::new("listener", &metrics),
+            broker: Switch::new("broker", &metrics),
+        };
+        let rules = Live::new(rules(&config, None).map_err(anyhow::Error::msg)?);
+        let dicom = Live::new(config.dicom.clone());
         let listener = scp::Listener::bind(
-            config.dicom.clone(),
+            dicom.clone(),
             Arc::new(spool.clone()),
             Arc::clone(&metrics),
             wake,
@@ -114,6 +137,7 @@ impl App {
                 procedures: procedures.clone(),
                 desk: Arc::clone(&desk),
                 deliveries: Arc::new(scp::Deliveries::new(release)),
+                pause: switches.listener.clone(),
             },
         )
         .await
@@ -132,13 +156,15 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
-            sources,
+            sources: Sources {
+                commitments: commitments.clone(),
+                procedures: procedures.clone(),
+            },
             registry: Arc::clone(&registry),
             beside: Beside::default(),
-            sites: config.models.sites.clone(),
-            study: config.study.clone(),
+            rules: rules.clone(),
             attempts: Attempts::default(),
-            message: config.message.clone(),
+            source: config.message.source.clone(),
             artefacts: Arc::clone(&artefacts),
             decoding: Gate::new(decoders.count()),
             decoders,
@@ -150,14 +176,42 @@ impl App {
             metrics: Arc::clone(&metrics),
             monitor: Arc::new(Monitor::new(Arc::clone(&metrics))),
         };
+        let commitment = Live::new(config.commitment.clone());
+        let peers = Live::new(config.dicom.peers.clone());
         let reporter = Reporter {
-            config: config.commitment.clone(),
+            config: commitment.clone(),
             store: commitments.clone(),
             desk,
             ledger: ledger.clone(),
             spool: spool.clone(),
-            peers: config.dicom.peers.clone(),
+            peers: peers.clone(),
             private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
+            metrics: Arc::clone(&metrics),
+        };
+        let (broker, retention) = (
+            Live::new(config.broker.clone()),
+            Live::new(retention(&config)),
+        );
+        let (reloads, orders_to_reload) = mpsc::channel(RELOADS);
+        let last_reload = Live::new(None);
+        let reloader = Reloader {
+            files: None,
+            config: config.clone(),
+            reach: Reach {
+                dicom,
+                peers,
+                spool: spool.clone(),
+                commitment,
+                rules,
+                registry,
+                artefacts: kept,
+                broker: broker.clone(),
+                retention: retention.clone(),
+                shutdown: Live::new(config.shutdown.clone()),
+                renewals: Arc::default(),
+            },
+            orders: orders_to_reload,
+            last: last_reload.clone(),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
@@ -166,7 +220,8 @@ impl App {
             pipeline: Arc::new(pipeline),
             reporter: Arc::new(reporter),
             publisher: Publisher {
-                config: config.broker.clone(),
+                config: broker,
+                switch: switches.broker.clone(),
                 outbox: outbox.clone(),
                 wake: outbox_wake,
                 state,
@@ -175,9 +230,8 @@ impl App {
             housekeeper: Housekeeper {
                 spool,
                 artefacts,
-                spool_retention: config.spool.retention.get(),
+                retention,
                 ledger,
-                config: config.ledger.clone(),
                 commitments,
                 outbox,
                 procedures,
@@ -187,9 +241,20 @@ impl App {
             orders,
             broker_state,
             access,
+            switches,
+            reloader,
+            reloads,
+            last_reload,
             ports,
             config,
         })
+    }
+
+    /// The configuration came from these files and the environment, and can be read again.
+    #[must_use]
+    pub fn configured_by(mut self, files: Vec<std::path::PathBuf>) -> Self {
+        self.reloader.files = Some(files);
+        self
     }
 
     /// Ports in use.
@@ -229,7 +294,7 @@ impl App {
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let api = self.api(phase_seen);
         let Self { config, ports, .. } = &self;
-        let grace = config.shutdown.clone();
+        let grace = self.reloader.reach.shutdown.clone();
         tracing::info!(
             dicom_port = ports.dicom,
             http_port = ports.http,
@@ -259,6 +324,11 @@ impl App {
         let mut models = Stage::spawn("models", watch);
         let mut housekeeper = Stage::spawn("housekeeper", self.housekeeper.run(quiet.clone()));
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
+        let reload_run = self.reloader.run(signals.reload.clone(), refuse.clone());
+        let mut reloader = Stage::spawn("reload", async {
+            reload_run.await;
+            Ok::<(), String>(())
+        });
 
         let died = tokio::select! {
             () = signals.drain.cancelled() => None,
@@ -270,6 +340,7 @@ impl App {
             error = models.died() => Some(error),
             error = housekeeper.died() => Some(error),
             error = http.died() => Some(error),
+            error = reloader.died() => Some(error),
         };
         if let Some(error) = &died {
             tracing::error!(error = %error, "draining because a stage died");
@@ -277,8 +348,10 @@ impl App {
             tracing::info!("draining");
         }
         phase.send_replace(Phase::Draining);
+        let grace = grace.get();
         let drain = async {
             refuse.cancel();
+            told(reloader.finish(RELOADING).await);
             told(scp.finish(grace.associations.get()).await);
             told(reporter.finish(REPORTING).await);
             finish.cancel();
@@ -317,26 +390,13 @@ impl App {
             monitor: Arc::clone(&self.pipeline.monitor),
             orders: self.orders.clone(),
             broker: self.broker_state.clone(),
+            reloads: self.reloads.clone(),
+            last_reload: self.last_reload.clone(),
+            switches: self.switches.clone(),
             phase,
             ports: self.ports,
         }
     }
-}
-
-/// What says how many instances a study should have.
-fn sources(
-    config: &Config,
-    commitments: &commitment::Store,
-    procedures: &procedure::Store,
-) -> Result<Sources> {
-    let pacs = config.study.pacs.target(&config.dicom.ae_title);
-    let pacs = pacs.map_err(|reason| anyhow::anyhow!("study.pacs.{reason}"))?;
-    let timeout = config.study.pacs.timeout.get();
-    Ok(Sources {
-        commitments: commitments.clone(),
-        procedures: procedures.clone(),
-        pacs: pacs.map(|(target, calling)| Pacs::new(target, calling, timeout)),
-    })
 }
 
 /// Starts the decoding processes.

@@ -13,6 +13,7 @@ pub mod child;
 pub mod clock;
 pub mod lifecycle;
 pub mod live;
+pub mod pause;
 pub mod priority;
 pub mod refusal;
 pub mod retry;
@@ -58,6 +59,8 @@ pub mod http;
 pub mod pipeline;
 
 pub mod config;
+
+pub mod reload;
 
 pub mod app;
 

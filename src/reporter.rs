@@ -21,6 +21,7 @@ use crate::dicom::sop_class::{self, Kind};
 use crate::dicom::{STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, SopClassUid, SopInstanceUid};
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::retry::Backoff;
 use crate::scu::{EventReport, Peers, chain, report_event};
 use crate::spool::{EntryId, Spool};
@@ -45,7 +46,7 @@ const NEW: &str = "new-association";
 /// Judges requests and reports them.
 pub struct Reporter {
     /// The `[commitment]` section.
-    pub config: Config,
+    pub config: Live<Config>,
     /// The requests.
     pub store: Store,
     /// Associations that wait for reports.
@@ -55,7 +56,7 @@ pub struct Reporter {
     /// What is here.
     pub spool: Spool,
     /// Where senders are reached.
-    pub peers: Peers,
+    pub peers: Live<Peers>,
     /// Whether SOP classes that DICOM did not register are stored.
     pub private_classes: bool,
     /// Counters.
@@ -147,7 +148,7 @@ impl Reporter {
         };
         let now = Timestamp::now();
         let age = now.since(transaction.received_at);
-        let waited = age >= self.config.wait.get();
+        let waited = age >= self.config.get().wait.get();
         // From here to the last write nothing leaves the spool.
         let _leaving = self.ledger.leaving().await;
         let (spool, private_classes) = (self.spool.clone(), self.private_classes);
@@ -170,11 +171,11 @@ impl Reporter {
         };
         if self
             .ledger
-            .hold(entries, now + self.config.keep.get())
+            .hold(entries, now + self.config.get().keep.get())
             .await?
             > 0
         {
-            if age < self.config.give_up_after.get() {
+            if age < self.config.get().give_up_after.get() {
                 return Ok(true);
             }
             tracing::error!("storage commitment given up: arrivals are not written down");
@@ -248,7 +249,7 @@ impl Reporter {
         if stop.is_cancelled() {
             return Err(Undelivered::Stopping);
         }
-        let Some(target) = self.peers.target(&request.calling_ae) else {
+        let Some(target) = self.peers.get().target(&request.calling_ae) else {
             count(NEW, "no-address");
             if transaction.attempts == 0 {
                 tracing::warn!(
@@ -295,7 +296,7 @@ impl Reporter {
     ) -> Result<(), DatabaseError> {
         let now = Timestamp::now();
         let calling = &transaction.request.calling_ae;
-        if now.since(transaction.received_at) >= self.config.give_up_after.get() {
+        if now.since(transaction.received_at) >= self.config.get().give_up_after.get() {
             tracing::error!(%calling, error, "storage commitment report given up");
             self.count_ended("given-up");
             return self.end(transaction, "given-up").await;
@@ -321,7 +322,7 @@ impl Reporter {
         let entries = entries.await.map_err(|_| DatabaseError::Closed)?;
         let now = Timestamp::now();
         self.ledger
-            .hold(entries, now + self.config.keep.get())
+            .hold(entries, now + self.config.get().keep.get())
             .await?;
         self.store.ended(id, ending, now).await?;
         tracing::info!(%calling, ending, "storage commitment ended");

@@ -93,7 +93,8 @@ fn admit(
     shared: &Shared,
 ) -> Result<(Titles, Slot), (Rejection, Option<Titles>)> {
     let titles = negotiation::admit(request, config).map_err(|rejection| (rejection, None))?;
-    if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
+    let paused = shared.services.pause.is_paused();
+    if paused || shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }
     match shared.admission.associate(peer, &titles.calling) {

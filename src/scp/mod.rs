@@ -57,6 +57,7 @@ use self::quick_ack::QuickAckStream;
 use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
+use crate::pause::Switch;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use crate::{commitment as commitments, procedure as procedures};
@@ -74,7 +75,7 @@ const CLOSING: Duration = Duration::from_millis(500);
 pub struct Listener {
     socket: TcpListener,
     local_addr: SocketAddr,
-    config: Config,
+    config: Live<Config>,
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     wake: mpsc::Sender<StudyInstanceUid>,
@@ -92,6 +93,8 @@ pub struct Services {
     pub desk: Arc<Desk>,
     /// Who delivers what.
     pub deliveries: Arc<Deliveries>,
+    /// While it pauses, new associations are rejected as transient.
+    pub pause: Switch,
 }
 
 /// What all associations share.
@@ -118,15 +121,14 @@ impl Server {
     /// study. Once `draining`, new associations are rejected as transient (2/3/1) so that their
     /// senders try again; the ones that are open finish the message in hand and end.
     pub fn new(
-        config: Config,
+        config: Live<Config>,
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
         services: Services,
         draining: CancellationToken,
     ) -> Self {
-        let admission = Admission::new(&config);
-        let config = Live::new(config);
+        let admission = Admission::new(config.clone());
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -157,19 +159,20 @@ impl Listener {
     /// # Errors
     /// The address cannot be bound.
     pub async fn bind(
-        config: Config,
+        config: Live<Config>,
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
         services: Services,
     ) -> io::Result<Self> {
-        let socket = match config.bind {
+        let bind = config.get().bind;
+        let socket = match bind {
             SocketAddr::V4(_) => TcpSocket::new_v4()?,
             SocketAddr::V6(_) => TcpSocket::new_v6()?,
         };
         // A restart must not wait for the connections of the process before to be forgotten.
         socket.set_reuseaddr(true)?;
-        socket.bind(config.bind)?;
+        socket.bind(bind)?;
         let socket = socket.listen(BACKLOG)?;
         let local_addr = socket.local_addr()?;
         Ok(Self {

@@ -198,6 +198,7 @@ struct Index {
     kept: Kept,
     free: Option<FreeSpace>,
     shedding: Option<&'static str>,
+    limits: Limits,
     watermark: u64,
 }
 
@@ -242,6 +243,7 @@ impl Spool {
             let unused = highest.map_or(0, |id| id.0.saturating_add(1));
             index.next_id = unused.max(watermark.0);
             index.kept = kept;
+            index.limits = spool.inner.config.limits.clone();
             for entry in &recovered.entries {
                 index.insert(Arc::clone(entry));
             }
@@ -255,6 +257,12 @@ impl Spool {
         self.index().shedding
     }
 
+    /// Other limits from now on. Blocking.
+    pub fn set_limits(&self, limits: Limits) {
+        self.index().limits = limits;
+        self.refresh();
+    }
+
     /// Asks the file system again and moves the watermarks. Blocking.
     pub fn refresh(&self) {
         let free = capacity::free_space(&self.inner.data_dir).ok();
@@ -263,8 +271,7 @@ impl Spool {
             index.free = free;
         }
         if let Some(free) = index.free {
-            let limits = &self.inner.config.limits;
-            index.shedding = capacity::shedding(limits, index.bytes, free, index.shedding);
+            index.shedding = capacity::shedding(&index.limits, index.bytes, free, index.shedding);
         }
     }
 

@@ -147,6 +147,14 @@ pub struct Metrics {
     pub broker_blocked: IntGauge,
     /// Seconds from the last instance to the message, by model.
     pub time_to_finding_seconds: HistogramVec,
+    /// Reloads of the configuration, by result.
+    pub config_reloads_total: IntCounterVec,
+    /// Whether the last reload, or the start, took the configuration.
+    pub config_reload_success: IntGauge,
+    /// When it did, in seconds since 1970.
+    pub config_reload_timestamp_seconds: IntGauge,
+    /// Whether an operator has paused it, by what.
+    pub paused: IntGaugeVec,
     /// Version of the gateway.
     pub build_info: GaugeVec,
 }
@@ -441,6 +449,23 @@ impl Metrics {
                 "Seconds from the last instance of a study to its message, by model",
                 &[0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0],
             )?,
+            config_reloads_total: make.counters(
+                "config_reloads_total",
+                "Reloads of the configuration, by result",
+                &["result"],
+            )?,
+            config_reload_success: make.gauge(
+                "config_reload_success",
+                "1 if the last reload was taken, 0 if it was refused",
+            )?,
+            config_reload_timestamp_seconds: make.gauge(
+                "config_reload_timestamp_seconds",
+                "When the configuration in force was taken, in seconds since 1970",
+            )?,
+            paused: make.keep(IntGaugeVec::new(
+                Opts::new("paused", "1 while an operator has paused it, by what"),
+                &["what"],
+            )?)?,
             build_info: make.keep(GaugeVec::new(
                 Opts::new("build_info", "Version of the gateway"),
                 &["version"],
@@ -468,6 +493,9 @@ impl Metrics {
             "patience",
         ] {
             self.studies_completed_total.with_label_values(&[method]);
+        }
+        for result in ["applied", "refused"] {
+            self.config_reloads_total.with_label_values(&[result]);
         }
         let version = env!("CARGO_PKG_VERSION");
         self.build_info.with_label_values(&[version]).set(1.0);
