@@ -8,6 +8,7 @@ mod models;
 mod outbox;
 pub mod pause;
 mod quarantine;
+mod redo;
 pub mod reload;
 mod status;
 mod studies;
@@ -203,6 +204,8 @@ fn router(api: Api) -> Router {
         .route("/api/v1/status", get(status::status));
     let operate = Router::new()
         .route("/api/v1/studies/{uid}/complete", post(complete::complete))
+        .route("/api/v1/studies/{uid}/retry", post(redo::retry))
+        .route("/api/v1/studies/{uid}", delete(redo::remove))
         .route("/api/v1/outbox/retry", post(outbox::retry_all))
         .route("/api/v1/outbox/{id}", delete(outbox::discard))
         .route("/api/v1/outbox/{id}/retry", post(outbox::retry))

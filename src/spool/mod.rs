@@ -312,6 +312,11 @@ impl Spool {
         std::mem::take(&mut self.index().arrivals)
     }
 
+    /// Entries that the pipeline is told of once more.
+    pub fn announce(&self, entries: Vec<Arc<Entry>>) {
+        self.index().arrivals.extend(entries);
+    }
+
     /// Every entry, current or not, in order of arrival.
     pub fn entries(&self) -> Vec<Arc<Entry>> {
         self.index().entries.values().cloned().collect()
