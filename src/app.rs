@@ -20,16 +20,21 @@ use crate::config::Config;
 use crate::decoder::Decoders;
 use crate::durable::database::Meter;
 use crate::findings::event::RuntimeFacts;
+use crate::http::pause::Switches;
+use crate::http::reload::{Order as Wish, Outcome};
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
 use crate::journey::Tracing;
 use crate::ledger::Ledger;
 use crate::lifecycle::{Stage, StageError};
+use crate::live::Live;
 use crate::maintenance::Housekeeper;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
-use crate::pipeline::{Attempts, Beside, Inbox, Pacs, Pipeline, Sources};
+use crate::pause::Switch;
+use crate::pipeline::{Attempts, Beside, Inbox, Pipeline, Sources};
 use crate::registry::{Loader, Model, Registry};
+use crate::reload::{Reach, Reloader, Renewal, retention, rules};
 use crate::reporter::Reporter;
 use crate::spool::{CORRUPT, Recovered, Spool};
 use crate::study::Order;
@@ -40,6 +45,12 @@ use crate::{broker, commitment, procedure, scp, state};
 const WAKE_UPS: usize = 1024;
 /// Orders that may wait for the pipeline.
 const ORDERS: usize = 16;
+
+/// Reloads that may wait for the one that is under way.
+const RELOADS: usize = 4;
+
+/// How long a reload may go on at the end.
+const RELOADING: Duration = Duration::from_secs(1);
 
 /// How long reports on their way may take to be answered at the end; the next start tries again.
 const REPORTING: Duration = Duration::from_secs(2);
@@ -61,6 +72,10 @@ pub struct App {
     orders: mpsc::Sender<Order>,
     broker_state: watch::Receiver<broker::State>,
     access: Arc<Access>,
+    switches: Switches,
+    reloader: Reloader,
+    reloads: mpsc::Sender<Wish>,
+    last_reload: Live<Option<Outcome>>,
     ports: Ports,
 }
 
@@ -71,6 +86,8 @@ pub struct Signals {
     pub drain: CancellationToken,
     /// Stop at once.
     pub stop: CancellationToken,
+    /// Read the configuration again.
+    pub reload: Arc<Notify>,
 }
 
 impl App {
@@ -94,8 +111,9 @@ impl App {
             .await?
             .context("spool.dir")?;
         report(&recovered, &metrics);
-        let (kept, beside) = (config.artefacts.clone(), config.spool.dir.clone());
-        let artefacts = spawn_blocking(move || Store::open(kept, &beside))
+        let kept = Live::new(config.artefacts.clone());
+        let (opened, beside) = (kept.clone(), config.spool.dir.clone());
+        let artefacts = spawn_blocking(move || Store::open(opened, &beside))
             .await?
             .context("artefacts.dir")?;
         let artefacts = Arc::new(artefacts);
@@ -124,9 +142,14 @@ impl App {
         .map_err(anyhow::Error::msg)?;
         let tracer = tracing.tracer.clone();
         let (orders, ordered) = mpsc::channel(ORDERS);
-        let sources = sources(&config, &commitments, &procedures)?;
+        let switches = Switches {
+            listener: Switch::new("listener", &metrics),
+            broker: Switch::new("broker", &metrics),
+        };
+        let rules = Live::new(rules(&config, None).map_err(anyhow::Error::msg)?);
+        let dicom = Live::new(config.dicom.clone());
         let listener = scp::Listener::bind(
-            config.dicom.clone(),
+            dicom.clone(),
             Arc::new(spool.clone()),
             Arc::clone(&metrics),
             wake,
@@ -136,6 +159,7 @@ impl App {
                 desk: Arc::clone(&desk),
                 deliveries: Arc::new(deliveries),
                 study_key: study_key.clone(),
+                pause: switches.listener.clone(),
             },
         )?;
         let access = Arc::new(Access::new(&config.http, &config.spool.dir).await?);
@@ -156,13 +180,15 @@ impl App {
         let pipeline = Pipeline {
             spool: spool.clone(),
             ledger: ledger.clone(),
-            sources,
+            sources: Sources {
+                commitments: commitments.clone(),
+                procedures: procedures.clone(),
+            },
             registry: Arc::clone(&registry),
             beside: Beside::default(),
-            sites: config.models.sites.clone(),
-            study: config.study.clone(),
+            rules: rules.clone(),
             attempts: Attempts::default(),
-            message: config.message.clone(),
+            source: config.message.source.clone(),
             artefacts: Arc::clone(&artefacts),
             decoding,
             decoders,
@@ -176,15 +202,40 @@ impl App {
             study_key: study_key.clone(),
             tracer: tracer.clone(),
         };
+        let commitment = Live::new(config.commitment.clone());
         let reporter = Reporter {
-            config: config.commitment.clone(),
+            config: commitment.clone(),
             store: commitments.clone(),
             desk,
             ledger: ledger.clone(),
             spool: spool.clone(),
-            peers: config.dicom.peers.clone(),
-            tls: config.dicom.tls.client(),
+            dicom: dicom.clone(),
             private_classes: config.dicom.private_sop_classes == scp::PrivateSopClasses::Store,
+            metrics: Arc::clone(&metrics),
+        };
+        let (broker, retention) = (
+            Live::new(config.broker.clone()),
+            Live::new(retention(&config)),
+        );
+        let (reloads, orders_to_reload) = mpsc::channel(RELOADS);
+        let last_reload = Live::new(None);
+        let reloader = Reloader {
+            files: None,
+            config: config.clone(),
+            reach: Reach {
+                dicom,
+                spool: spool.clone(),
+                commitment,
+                rules,
+                registry,
+                artefacts: kept,
+                broker: broker.clone(),
+                retention: retention.clone(),
+                shutdown: Live::new(config.shutdown.clone()),
+                renewals: Arc::new(renewals(&listener, &server)),
+            },
+            orders: orders_to_reload,
+            last: last_reload.clone(),
             metrics: Arc::clone(&metrics),
         };
         Ok(Self {
@@ -193,7 +244,8 @@ impl App {
             pipeline: Arc::new(pipeline),
             reporter: Arc::new(reporter),
             publisher: Publisher {
-                config: config.broker.clone(),
+                config: broker,
+                switch: switches.broker.clone(),
                 outbox: outbox.clone(),
                 wake: outbox_wake,
                 state,
@@ -205,9 +257,8 @@ impl App {
             housekeeper: Housekeeper {
                 spool,
                 artefacts,
-                spool_retention: config.spool.retention.get(),
+                retention,
                 ledger,
-                config: config.ledger.clone(),
                 commitments,
                 outbox,
                 database,
@@ -218,9 +269,20 @@ impl App {
             orders,
             broker_state,
             access,
+            switches,
+            reloader,
+            reloads,
+            last_reload,
             ports,
             config,
         })
+    }
+
+    /// The configuration came from these files and the environment, and can be read again.
+    #[must_use]
+    pub fn configured_by(mut self, files: Vec<std::path::PathBuf>) -> Self {
+        self.reloader.files = Some(files);
+        self
     }
 
     /// Ports in use.
@@ -260,7 +322,7 @@ impl App {
         let (phase, phase_seen) = watch::channel(Phase::Running);
         let api = self.api(phase_seen);
         let Self { config, ports, .. } = &self;
-        let grace = config.shutdown.clone();
+        let grace = self.reloader.reach.shutdown.clone();
         tracing::info!(
             dicom_port = ports.dicom,
             dicom_tls_port = ports.dicom_tls,
@@ -296,6 +358,11 @@ impl App {
             Ok::<(), String>(())
         });
         let mut http = Stage::spawn("http", self.server.run(api, quiet.clone()));
+        let reload_run = self.reloader.run(signals.reload.clone(), refuse.clone());
+        let mut reloader = Stage::spawn("reload", async {
+            reload_run.await;
+            Ok::<(), String>(())
+        });
 
         let died = {
             let death = async {
@@ -307,6 +374,7 @@ impl App {
                     error = models.died() => error,
                     error = housekeeper.died() => error,
                     error = http.died() => error,
+                    error = reloader.died() => error,
                 }
             };
             tokio::pin!(death);
@@ -316,7 +384,7 @@ impl App {
                 error = &mut death => Some(error),
             };
             phase.send_replace(Phase::Draining);
-            let delay = grace.delay.get();
+            let delay = grace.get().delay.get();
             if told.is_none() && !delay.is_zero() && !stop.is_cancelled() {
                 // Who sends us connections learns by /readyz that it should not, and that takes a while.
                 tracing::info!(
@@ -337,8 +405,10 @@ impl App {
         } else {
             tracing::info!("draining");
         }
+        let grace = grace.get();
         let drain = async {
             refuse.cancel();
+            told(reloader.finish(RELOADING).await);
             told(scp.finish(grace.associations.get()).await);
             told(reporter.finish(REPORTING).await);
             finish.cancel();
@@ -380,29 +450,30 @@ impl App {
             monitor: Arc::clone(&self.pipeline.monitor),
             orders: self.orders.clone(),
             broker: self.broker_state.clone(),
+            reloads: self.reloads.clone(),
+            last_reload: self.last_reload.clone(),
+            switches: self.switches.clone(),
             phase,
             ports: self.ports,
         }
     }
 }
 
-/// What says how many instances a study should have.
-fn sources(
-    config: &Config,
-    commitments: &commitment::Store,
-    procedures: &procedure::Store,
-) -> Result<Sources> {
-    let pacs = config.study.pacs.target(&config.dicom.ae_title);
-    let pacs = pacs.map_err(|reason| anyhow::anyhow!("study.pacs.{reason}"))?;
-    let timeout = config.study.pacs.timeout.get();
-    Ok(Sources {
-        commitments: commitments.clone(),
-        procedures: procedures.clone(),
-        pacs: pacs.map(|(target, calling)| {
-            let target = target.trusting(&config.dicom.tls.client());
-            Pacs::new(target, calling, timeout)
+/// What is made of files beside the configuration, and is read again with it.
+fn renewals(listener: &scp::Listener, server: &Server) -> Vec<Renewal> {
+    let dicom = listener.certificates().map(|certificates| Renewal {
+        section: "dicom.tls",
+        renew: Box::new(move |config| certificates.reload(&config.dicom.tls)),
+    });
+    let http = server.certificates().map(|certificates| Renewal {
+        section: "http.tls",
+        renew: Box::new(move |_| {
+            certificates
+                .reload()
+                .map_err(|err| format!("http.tls: {err}"))
         }),
-    })
+    });
+    dicom.into_iter().chain(http).collect()
 }
 
 /// Refuses files that connections would need and could not use. Nobody is connected to: a broker that is

@@ -156,7 +156,11 @@ impl Config {
         Ok(config)
     }
 
-    fn validate(&self) -> Result<(), ConfigError> {
+    /// What reading each key alone does not find.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn validate(&self) -> Result<(), ConfigError> {
         let refuse = |reason: String| Err(ConfigError::new("configuration", reason));
         if let Err(err) = self.dicom.validate() {
             return refuse(format!("dicom.{err}"));

@@ -9,9 +9,13 @@ mod heartbeat;
 mod models;
 pub mod operator;
 mod outbox;
+pub mod pause;
 mod quarantine;
+mod redo;
+pub mod reload;
 mod server;
 mod stall;
+mod status;
 mod studies;
 
 use std::path::PathBuf;
@@ -40,6 +44,7 @@ use crate::broker;
 use crate::commitment;
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::monitor::Monitor;
 use crate::outbox::Outbox;
 use crate::procedure;
@@ -156,6 +161,12 @@ pub struct Api {
     pub orders: mpsc::Sender<Order>,
     /// State of the broker's connection.
     pub broker: watch::Receiver<broker::State>,
+    /// Where wishes for a reload go.
+    pub reloads: mpsc::Sender<reload::Order>,
+    /// What came of the last one.
+    pub last_reload: Live<Option<reload::Outcome>>,
+    /// What is paused.
+    pub switches: pause::Switches,
     /// Where the process is in its life.
     pub phase: watch::Receiver<Phase>,
     /// Ports in use.
@@ -184,7 +195,6 @@ fn api_router(api: Api, heartbeat: Arc<Heartbeat>, with_metrics: bool) -> Router
         open = open.route("/metrics", get(metrics));
     }
     let read = Router::new()
-        .route("/api/v1/status", get(status))
         .route("/api/v1/studies", get(studies::list))
         .route("/api/v1/studies/{uid}", get(studies::show))
         .route("/api/v1/sources", get(studies::sources))
@@ -197,15 +207,23 @@ fn api_router(api: Api, heartbeat: Arc<Heartbeat>, with_metrics: bool) -> Router
         .route("/api/v1/quarantine/{entry}", get(quarantine::show))
         .route("/api/v1/artefacts/{name}", get(artefact))
         .route("/api/v1/models", get(models::list))
+        .route("/api/v1/status", get(status::status))
         .route_layer(from_fn_with_state(api.clone(), access::read));
     let operate = Router::new()
         .route("/api/v1/studies/{uid}/complete", post(complete::complete))
+        .route("/api/v1/studies/{uid}/retry", post(redo::retry))
+        .route("/api/v1/studies/{uid}", delete(redo::remove))
         .route("/api/v1/outbox/retry", post(outbox::retry_all))
         .route("/api/v1/outbox/{id}", delete(outbox::discard))
         .route("/api/v1/outbox/{id}/retry", post(outbox::retry))
         .route("/api/v1/quarantine/retry", post(quarantine::retry_some))
         .route("/api/v1/quarantine/{entry}", delete(quarantine::discard))
         .route("/api/v1/quarantine/{entry}/retry", post(quarantine::retry))
+        .route("/api/v1/reload", post(reload::reload))
+        .route("/api/v1/listener/pause", post(pause::pause_listener))
+        .route("/api/v1/listener/resume", post(pause::resume_listener))
+        .route("/api/v1/broker/pause", post(pause::pause_broker))
+        .route("/api/v1/broker/resume", post(pause::resume_broker))
         .route("/api/v1/models/reload", post(models::reload))
         .route("/api/v1/models/{name}/serve", post(models::serve))
         .route_layer(from_fn(envelope::whole))
@@ -216,20 +234,28 @@ fn api_router(api: Api, heartbeat: Arc<Heartbeat>, with_metrics: bool) -> Router
         .with_state(api)
 }
 
-/// Ready while associations are accepted. A broker that is away does not count: what is received is
+/// Ready while associations are accepted, so not while an operator has paused the listener: other
+/// replicas get the connections. A broker that is away does not count: what is received is
 /// safe and will be published. A full spool does not count either: it is answered in DICOM, where the
 /// modality's operator sees a reason.
 async fn ready(State(api): State<Api>) -> Response {
     let phase = *api.phase.borrow();
-    let (status, reason) = match phase {
-        Phase::Running => (StatusCode::OK, "ready"),
-        Phase::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+    let (ready, reason) = match phase {
+        Phase::Draining => (false, "draining"),
+        Phase::Running if api.switches.listener.is_paused() => (false, "listener paused"),
+        Phase::Running => (true, "ready"),
+    };
+    let status = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
     };
     let body = json!({
-        "ready": phase == Phase::Running,
+        "ready": ready,
         "reason": reason,
         "ports": api.ports,
         "broker": broker_state(&api),
+        "paused": api.switches.shown(),
         "spool": { "accepting": api.spool.shedding().is_none(), "reason": api.spool.shedding() },
     });
     (status, Json(body)).into_response()
@@ -242,26 +268,6 @@ fn broker_state(api: &Api) -> broker::State {
         error: None,
         ..state
     }
-}
-
-/// `/api/v1/status`: where everything stands, for who may read.
-async fn status(State(api): State<Api>) -> Result<Response, Failure> {
-    let (usage, owed) = (api.spool.usage(), api.outbox.owed().await?);
-    let body = json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "draining": *api.phase.borrow() == Phase::Draining,
-        "ports": api.ports,
-        "broker": *api.broker.borrow(),
-        "spool": {
-            "accepting": api.spool.shedding().is_none(),
-            "reason": api.spool.shedding(),
-            "instances": usage.instances,
-            "bytes": usage.bytes,
-        },
-        "outbox": { "messages": owed.messages, "shadow": owed.shadow },
-        "commitments_open": api.commitments.count_open().await?,
-    });
-    Ok(Json(body).into_response())
 }
 
 async fn metrics(State(api): State<Api>) -> Response {

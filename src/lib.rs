@@ -13,6 +13,7 @@ pub mod child;
 pub mod clock;
 pub mod lifecycle;
 pub mod live;
+pub mod pause;
 pub mod priority;
 pub mod refusal;
 pub mod retry;
@@ -59,6 +60,8 @@ pub mod http;
 pub mod pipeline;
 
 pub mod config;
+
+pub mod reload;
 
 pub mod app;
 

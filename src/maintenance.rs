@@ -13,6 +13,7 @@ use crate::clock::Timestamp;
 use crate::commitment;
 use crate::durable::database::{Database, DatabaseError};
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::outbox::Outbox;
 use crate::procedure;
 use crate::spool::{EntryId, Spool};
@@ -41,18 +42,25 @@ impl Default for Config {
     }
 }
 
+/// How long what is spent stays.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// Instances in the spool.
+    pub spool: Duration,
+    /// Rows of the ledger.
+    pub ledger: Duration,
+}
+
 /// What the housekeeper looks after.
 pub struct Housekeeper {
     /// Accepted instances.
     pub spool: Spool,
-    /// How long spent instances stay.
-    pub spool_retention: Duration,
+    /// How long what is spent stays.
+    pub retention: Live<Retention>,
     /// Pictures and masks.
     pub artefacts: Arc<Store>,
     /// What became of them.
     pub ledger: Ledger,
-    /// The `[ledger]` section.
-    pub config: Config,
     /// Storage Commitment requests.
     pub commitments: commitment::Store,
     /// What is owed.
@@ -90,7 +98,7 @@ impl Housekeeper {
         self.release().await?;
         if looks.is_multiple_of(EXPIRE_EVERY) {
             let now = Timestamp::now();
-            let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
+            let before = Timestamp(now.0.saturating_sub(micros(self.retention.get().ledger)));
             self.ledger.expire(before).await?;
             self.procedures.expire(before, now).await?;
             self.commitments.expire(before).await?;
@@ -125,7 +133,7 @@ impl Housekeeper {
         let now = Timestamp::now();
         let retention = match self.spool.shedding() {
             Some(_) => Duration::ZERO,
-            None => self.spool_retention,
+            None => self.retention.get().spool,
         };
         let before = Timestamp(now.0.saturating_sub(micros(retention)));
         let _leaving = self.ledger.leaving().await;

@@ -21,11 +21,12 @@ use crate::dicom::sop_class::{self, Kind};
 use crate::dicom::{STORAGE_COMMITMENT, STORAGE_COMMITMENT_INSTANCE, SopClassUid, SopInstanceUid};
 use crate::durable::database::DatabaseError;
 use crate::ledger::Ledger;
+use crate::live::Live;
 use crate::retry::Backoff;
-use crate::scu::{EventReport, Peers, chain, report_event};
+use crate::scp;
+use crate::scu::{EventReport, chain, report_event};
 use crate::spool::{EntryId, Spool};
 use crate::telemetry::Metrics;
-use crate::tls::Client;
 
 /// Between two looks at open requests.
 const LOOK: Duration = Duration::from_millis(500);
@@ -46,7 +47,7 @@ const NEW: &str = "new-association";
 /// Judges requests and reports them.
 pub struct Reporter {
     /// The `[commitment]` section.
-    pub config: Config,
+    pub config: Live<Config>,
     /// The requests.
     pub store: Store,
     /// Associations that wait for reports.
@@ -56,9 +57,7 @@ pub struct Reporter {
     /// What is here.
     pub spool: Spool,
     /// Where senders are reached.
-    pub peers: Peers,
-    /// What TLS to them is spoken with.
-    pub tls: Client,
+    pub dicom: Live<scp::Config>,
     /// Whether SOP classes that DICOM did not register are stored.
     pub private_classes: bool,
     /// Counters.
@@ -154,7 +153,7 @@ impl Reporter {
         };
         let now = Timestamp::now();
         let age = now.since(transaction.received_at);
-        let waited = age >= self.config.wait.get();
+        let waited = age >= self.config.get().wait.get();
         // From here to the last write nothing leaves the spool.
         let _leaving = self.ledger.leaving().await;
         let (spool, private_classes) = (self.spool.clone(), self.private_classes);
@@ -177,11 +176,11 @@ impl Reporter {
         };
         if self
             .ledger
-            .hold(entries, now + self.config.keep.get())
+            .hold(entries, now + self.config.get().keep.get())
             .await?
             > 0
         {
-            if age < self.config.give_up_after.get() {
+            if age < self.config.get().give_up_after.get() {
                 return Ok(true);
             }
             tracing::error!("storage commitment given up: arrivals are not written down");
@@ -255,8 +254,9 @@ impl Reporter {
         if stop.is_cancelled() {
             return Err(Undelivered::Stopping);
         }
-        let target = self.peers.target(&request.calling_ae);
-        let Some(target) = target.map(|target| target.trusting(&self.tls)) else {
+        let dicom = self.dicom.get();
+        let target = dicom.peers.target(&request.calling_ae);
+        let Some(target) = target.map(|target| target.trusting(&dicom.tls.client())) else {
             count(NEW, "no-address");
             if transaction.attempts == 0 {
                 tracing::warn!(
@@ -303,7 +303,7 @@ impl Reporter {
     ) -> Result<(), DatabaseError> {
         let now = Timestamp::now();
         let calling = &transaction.request.calling_ae;
-        if now.since(transaction.received_at) >= self.config.give_up_after.get() {
+        if now.since(transaction.received_at) >= self.config.get().give_up_after.get() {
             tracing::error!(%calling, error, "storage commitment report given up");
             self.count_ended("given-up");
             return self.end(transaction, "given-up").await;
@@ -329,7 +329,7 @@ impl Reporter {
         let entries = entries.await.map_err(|_| DatabaseError::Closed)?;
         let now = Timestamp::now();
         self.ledger
-            .hold(entries, now + self.config.keep.get())
+            .hold(entries, now + self.config.get().keep.get())
             .await?;
         self.store.ended(id, ending, now).await?;
         tracing::info!(%calling, ending, "storage commitment ended");

@@ -13,6 +13,7 @@ use pacs_gateway::config::{Config, keys};
 use pacs_gateway::dicom::{TransferSyntax, sop_class};
 use pacs_gateway::findings::event;
 use pacs_gateway::pixel::codec;
+use pacs_gateway::reload::keys::RESTART;
 use pacs_gateway::telemetry::Metrics;
 use serde_json::Value;
 
@@ -382,6 +383,20 @@ fn every_configuration_key_is_documented_with_its_default() {
         })
         .collect();
     complain(&differences(&code, &document, "docs/configuration.md"));
+}
+
+#[test]
+fn every_key_that_needs_a_restart_is_documented() {
+    let document = read("docs/configuration.md");
+    let (_, section) = document.split_once("| keys that need a restart |").unwrap();
+    let (table, _) = section.split_once("\n\n").unwrap();
+    let cells = table
+        .lines()
+        .skip(1)
+        .filter_map(|row| row.split('|').nth(1));
+    let documented = cells.flat_map(quoted).collect();
+    let code = RESTART.iter().map(|key| (*key).to_owned()).collect();
+    complain(&differences(&code, &documented, "docs/configuration.md"));
 }
 
 #[test]

@@ -18,6 +18,8 @@ use libfuzzer_sys::fuzz_target;
 use pacs_gateway_fuzz::dicom::Status;
 use pacs_gateway_fuzz::dicom::command::{Command, CommandField};
 use pacs_gateway_fuzz::durable::database::Database;
+use pacs_gateway_fuzz::live::Live;
+use pacs_gateway_fuzz::pause::Switch;
 use pacs_gateway_fuzz::scp::{Config, Deliveries, Server, Services, UserIdentity};
 use pacs_gateway_fuzz::spool::{self, Spool};
 use pacs_gateway_fuzz::telemetry::Metrics;
@@ -111,9 +113,10 @@ fuzz_target!(|input: &[u8]| {
         desk: Arc::default(),
         deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
         study_key: world.study_key.clone(),
+        pause: Switch::new("listener", &world.metrics),
     };
     let (spool, metrics) = (Arc::clone(&world.spool), Arc::clone(&world.metrics));
-    let server = Server::new(config, spool, metrics, wake, services, draining);
+    let server = Server::new(Live::new(config), spool, metrics, wake, services, draining);
     let address = IpAddr::V4(Ipv4Addr::LOCALHOST);
     world.runtime.block_on(server.serve(address, peer));
 

@@ -20,6 +20,8 @@ pub mod durable;
 pub mod live;
 #[path = "../../src/model/mod.rs"]
 pub mod model;
+#[path = "../../src/pause.rs"]
+pub mod pause;
 #[path = "../../src/pixel/mod.rs"]
 pub mod pixel;
 #[path = "../../src/priority.rs"]

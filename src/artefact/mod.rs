@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::durable::sync_dir;
+use crate::live::Live;
 use crate::units::{ByteSize, HumanDuration};
 
 /// Route of the HTTP API below which artefacts are.
@@ -106,7 +107,7 @@ pub enum StoreError {
 /// The folder of artefacts. Its methods block, but for [`Store::bytes`] and [`Store::has_room`].
 pub struct Store {
     dir: PathBuf,
-    config: Config,
+    config: Live<Config>,
     /// Size of each file by name. Held while a file is written.
     files: Mutex<HashMap<String, u64>>,
     /// Their sum, for those who must not wait for a disk.
@@ -118,8 +119,8 @@ impl Store {
     ///
     /// # Errors
     /// When the folder cannot be made or read.
-    pub fn open(config: Config, spool: &Path) -> io::Result<Self> {
-        let dir = config.folder(spool);
+    pub fn open(config: Live<Config>, spool: &Path) -> io::Result<Self> {
+        let dir = config.get().folder(spool);
         fs::create_dir_all(&dir)?;
         let mut files = HashMap::new();
         for item in fs::read_dir(&dir)? {
@@ -158,7 +159,7 @@ impl Store {
             return Ok(self.reference(&name));
         }
         let size = on_disk(bytes.len() as u64);
-        if self.bytes().saturating_add(size) > self.config.max_bytes.bytes() {
+        if self.bytes().saturating_add(size) > self.config.get().max_bytes.bytes() {
             return Err(StoreError::Full);
         }
         let mut file = tempfile::Builder::new()
@@ -176,7 +177,7 @@ impl Store {
 
     /// Whether anything more can be kept, so that nobody makes what cannot.
     pub fn has_room(&self) -> bool {
-        self.bytes().saturating_add(BLOCK) <= self.config.max_bytes.bytes()
+        self.bytes().saturating_add(BLOCK) <= self.config.get().max_bytes.bytes()
     }
 
     /// An artefact, open for reading; `None` when there is none of that name (any more).
@@ -210,7 +211,7 @@ impl Store {
                 Err(err) if err.kind() == io::ErrorKind::NotFound => Duration::MAX,
                 Err(err) => return Err(err),
             };
-            if gone < self.config.retention.get() {
+            if gone < self.config.get().retention.get() {
                 continue;
             }
             match fs::remove_file(&path) {
@@ -236,7 +237,7 @@ impl Store {
     }
 
     fn reference(&self, name: &str) -> String {
-        match self.config.base_url.trim_end_matches('/') {
+        match self.config.get().base_url.trim_end_matches('/') {
             "" => format!("{ROUTE}/{name}"),
             base => format!("{base}/{name}"),
         }
@@ -298,7 +299,7 @@ mod tests {
             retention: HumanDuration::from_secs(60),
             ..Config::default()
         };
-        Store::open(config, dir).unwrap()
+        Store::open(Live::new(config), dir).unwrap()
     }
 
     fn name(reference: &str) -> &str {
@@ -392,7 +393,7 @@ mod tests {
             ..Config::default()
         };
         config.validate().unwrap();
-        let store = Store::open(config.clone(), dir.path()).unwrap();
+        let store = Store::open(Live::new(config.clone()), dir.path()).unwrap();
         let reference = store.keep("boxes", "png", b"picture").unwrap();
         assert!(reference.starts_with("https://pictures.example/ai/boxes-"));
         for wrong in ["pictures.example", "file:///tmp", "https://a b"] {

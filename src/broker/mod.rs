@@ -21,7 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Timestamp;
 use crate::durable::database::DatabaseError;
+use crate::live::Live;
 use crate::outbox::{Due, Exchange, Outbox};
+use crate::pause::Switch;
 use crate::retry::Backoff;
 use crate::telemetry::traces::Tracer;
 use crate::telemetry::{Metrics, StudyKey};
@@ -35,6 +37,8 @@ use connect::Away;
 const IDLE: Duration = Duration::from_secs(5);
 /// How often a connection with messages in flight is asked whether the broker has blocked it.
 const LOOK: Duration = Duration::from_millis(250);
+/// For a connection to be closed in good order.
+const CLOSING: Duration = Duration::from_secs(2);
 /// Between attempts to reach the broker.
 const RECONNECT: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(15));
 /// Between attempts at a message that the broker refused.
@@ -71,6 +75,8 @@ pub struct State {
     pub connected: bool,
     /// It can, and takes nothing: it is short of memory or disk (`connection.blocked`).
     pub blocked: bool,
+    /// An operator has told us to wait.
+    pub paused: bool,
     /// The last failure.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
@@ -122,7 +128,9 @@ impl Link {
 /// The publisher.
 pub struct Publisher {
     /// The `[broker]` section.
-    pub config: Config,
+    pub config: Live<Config>,
+    /// While it pauses nothing is published, and there is no connection.
+    pub switch: Switch,
     /// What is owed.
     pub outbox: Outbox,
     /// Rung when something was put.
@@ -142,7 +150,11 @@ impl Publisher {
     pub async fn run(self, flush: CancellationToken, stop: CancellationToken) {
         let mut link = None;
         let mut failures = 0;
-        while let Err(err) = self.publish(&mut link, &mut failures, &flush, &stop).await {
+        let mut config = self.config.get();
+        while let Err(err) = self
+            .publish(&mut link, &mut config, &mut failures, &flush, &stop)
+            .await
+        {
             // A full disk, most likely. What is owed stays owed, and what was sent without being
             // marked as confirmed is sent again with the same id.
             tracing::error!(error = %err, "the outbox cannot be read or written; publishing waits");
@@ -150,24 +162,38 @@ impl Publisher {
                 .await;
             failures = failures.saturating_add(1);
         }
-        if let Some(link) = link {
+        self.close(&mut link).await;
+    }
+
+    async fn close(&self, link: &mut Option<Link>) {
+        if let Some(link) = link.take() {
             // Closing is a courtesy: everything that counts is in the outbox.
-            let _ = tokio::time::timeout(Duration::from_secs(2), link.close()).await;
+            let _ = tokio::time::timeout(CLOSING, link.close()).await;
         }
     }
 
     async fn publish(
         &self,
         link: &mut Option<Link>,
+        connected_by: &mut Arc<Config>,
         failures: &mut u32,
         flush: &CancellationToken,
         stop: &CancellationToken,
     ) -> Result<(), DatabaseError> {
         while !stop.is_cancelled() {
-            let due = self
-                .outbox
-                .due(Timestamp::now(), self.config.window)
-                .await?;
+            if self.switch.is_paused() {
+                if flush.is_cancelled() {
+                    break;
+                }
+                self.rest(link, flush, stop).await;
+                continue;
+            }
+            let config = self.config.get();
+            if !Arc::ptr_eq(&config, connected_by) {
+                self.close(link).await;
+                *connected_by = Arc::clone(&config);
+            }
+            let due = self.outbox.due(Timestamp::now(), config.window).await?;
             if due.is_empty() && flush.is_cancelled() {
                 break;
             }
@@ -178,7 +204,7 @@ impl Publisher {
             }
             // The connection is made before it is needed, so that readiness can tell of it.
             let Some(open) = link else {
-                match Link::open(&self.config).await {
+                match Link::open(&config).await {
                     Ok(opened) => {
                         self.count_connect("connected");
                         *failures = 0;
@@ -213,6 +239,27 @@ impl Publisher {
             }
         }
         Ok(())
+    }
+
+    /// Closes the connection, on which nothing is in flight, and waits for the end of the pause.
+    async fn rest(
+        &self,
+        link: &mut Option<Link>,
+        flush: &CancellationToken,
+        stop: &CancellationToken,
+    ) {
+        self.close(link).await;
+        self.metrics.broker_connected.set(0);
+        self.metrics.broker_blocked.set(0);
+        self.state.send_replace(State {
+            paused: true,
+            ..State::default()
+        });
+        tokio::select! {
+            () = self.switch.becomes(false) => {}
+            () = flush.cancelled() => {}
+            () = stop.cancelled() => {}
+        }
     }
 
     /// Tells of a failure and waits before the next attempt.
@@ -281,6 +328,7 @@ impl Publisher {
         let state = State {
             connected: outcome.is_ok(),
             blocked: false,
+            paused: false,
             error: outcome.err().map(ToString::to_string),
         };
         self.metrics
@@ -341,6 +389,7 @@ impl Publisher {
         });
         tokio::select! {
             () = self.wake.notified() => {}
+            () = self.switch.becomes(true) => {}
             () = tokio::time::sleep(wait) => {}
             () = flush.cancelled() => {}
             () = stop.cancelled() => {}
@@ -357,6 +406,7 @@ impl Publisher {
         };
         tokio::select! {
             () = tokio::time::sleep(delay) => {}
+            () = self.switch.becomes(true) => {}
             () = stop.cancelled() => {}
         }
     }

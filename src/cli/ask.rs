@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde_json::Value;
 
 use super::server::Gateway;
-use super::table;
+use super::{Misused, table};
 
 /// For an export, however long the ledger is.
 const DOWNLOAD: Duration = Duration::from_secs(3600);
@@ -48,6 +48,25 @@ enum StudyQuestion {
     Show {
         /// Study Instance UID.
         uid: String,
+    },
+    /// Work on a study that has ended once more, as when a model was repaired.
+    Retry {
+        /// Study Instance UID.
+        uid: String,
+    },
+    /// Remove a study's instances from the spool now. The ledger keeps what they were.
+    Rm {
+        /// Study Instance UID.
+        uid: String,
+        /// Why; the ledger keeps it.
+        #[arg(long)]
+        reason: String,
+        /// Also when messages about it are owed, or it was committed to its sender.
+        #[arg(long)]
+        force: bool,
+        /// Yes, nobody needs them any more.
+        #[arg(long)]
+        yes: bool,
     },
 }
 
@@ -111,6 +130,23 @@ pub(super) fn study(args: &StudyArgs) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         StudyQuestion::Show { uid } => print(&get(&args.gateway, &format!("studies/{uid}"))?),
+        StudyQuestion::Retry { uid } => {
+            let path = format!("studies/{uid}/retry");
+            let deadline = Duration::from_secs(60);
+            let body = serde_json::json!({});
+            print(&request(&args.gateway, &path, &body, deadline)?)
+        }
+        StudyQuestion::Rm { yes: false, .. } => {
+            Err(Misused("its instances will be gone for ever: say --yes".to_owned()).into())
+        }
+        StudyQuestion::Rm {
+            uid, reason, force, ..
+        } => {
+            let path = format!("studies/{uid}");
+            let force = force.to_string();
+            let query = [("reason", reason.as_str()), ("force", &force)];
+            print(&delete(&args.gateway, &path, &query)?)
+        }
     }
 }
 

@@ -15,11 +15,14 @@ mod infer;
 mod ledger;
 mod models;
 mod outbox;
+mod pause;
 mod quarantine;
+mod reload;
 mod replay;
 mod scu;
 mod serve;
 mod server;
+mod status;
 mod table;
 
 use std::path::PathBuf;
@@ -85,6 +88,14 @@ enum Command {
     Quarantine(quarantine::QuarantineArgs),
     /// Which versions of models the running gateway serves, and changing that.
     Models(models::ModelsArgs),
+    /// How the running gateway is doing, on one page.
+    Status(status::StatusArgs),
+    /// Have the running gateway read its configuration again.
+    Reload(reload::ReloadArgs),
+    /// Have the running gateway accept no associations, or publish nothing, for a while.
+    Pause(pause::PauseArgs),
+    /// End a pause.
+    Resume(pause::ResumeArgs),
 }
 
 /// Where the configuration comes from.
@@ -139,6 +150,10 @@ pub fn main() -> ExitCode {
         Command::Commitment(args) => commitment::run(&args),
         Command::Quarantine(args) => quarantine::run(&args),
         Command::Models(args) => models::run(&args),
+        Command::Status(args) => status::run(&args),
+        Command::Reload(args) => reload::run(&args),
+        Command::Pause(args) => pause::pause(&args),
+        Command::Resume(args) => pause::resume(&args),
     };
     match outcome {
         Ok(code) => code,

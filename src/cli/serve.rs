@@ -17,7 +17,7 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         listen(signals.clone())?;
         // A pod can be told to stop while it is still starting.
         let app = tokio::select! {
-            app = App::build(config) => app.map_err(Refused)?,
+            app = App::build(config) => app.map_err(Refused)?.configured_by(args.config.clone()),
             () = signals.drain.cancelled() => return Ok(ExitCode::SUCCESS),
         };
         Ok(match app.run(signals).await {
@@ -33,8 +33,16 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     outcome
 }
 
-/// The first SIGTERM or SIGINT drains, the second stops at once.
+/// The first SIGTERM or SIGINT drains, the second stops at once. SIGHUP reloads the configuration, as
+/// soon as the gateway runs.
 fn listen(signals: Signals) -> std::io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let reload = std::sync::Arc::clone(&signals.reload);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            reload.notify_one();
+        }
+    });
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {

@@ -8,6 +8,7 @@
 mod export;
 mod hold;
 mod journey;
+mod operate;
 mod report;
 mod retry;
 mod whereabouts;
@@ -27,9 +28,10 @@ use crate::spool::{Entry, EntryId};
 
 pub use export::{ExportRow, Span};
 pub use journey::Finished;
+pub use operate::OrderError;
 pub use report::{
-    InstanceReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage, StudyReport,
-    StudySummary,
+    InstanceReport, RemovalReport, RevisionReport, SourceReport, State, StudyFilter, StudyPage,
+    StudyReport, StudySummary,
 };
 pub use retry::TurnoverError;
 pub use whereabouts::Whereabouts;
@@ -95,6 +97,13 @@ CREATE TABLE IF NOT EXISTS attempt (
     attempts INTEGER NOT NULL,
     PRIMARY KEY (study, digest)
 );
+CREATE TABLE IF NOT EXISTS removal (
+    study TEXT NOT NULL,
+    removed_at INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    instances INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS removal_study ON removal (study);
 ";
 
 /// Refusal code of the instances of a study whose attempts did not end.
@@ -456,6 +465,11 @@ impl Ledger {
                     "DELETE FROM rerun WHERE NOT EXISTS
                      (SELECT 1 FROM instance AS i WHERE i.study = rerun.study)
                      AND NOT EXISTS (SELECT 1 FROM message AS m WHERE m.study = rerun.study)",
+                    [],
+                )?;
+                connection.execute(
+                    "DELETE FROM removal WHERE NOT EXISTS
+                     (SELECT 1 FROM instance AS i WHERE i.study = removal.study)",
                     [],
                 )?;
                 connection.execute(

@@ -190,8 +190,21 @@ pub struct StudyReport {
     pub summary: StudySummary,
     /// Finished revisions.
     pub revisions: Vec<RevisionReport>,
+    /// What an operator has removed from the spool.
+    pub removals: Vec<RemovalReport>,
     /// Instances in order of arrival.
     pub instances: Vec<InstanceReport>,
+}
+
+/// A removal of a study from the spool.
+#[derive(Debug, Clone, Serialize)]
+pub struct RemovalReport {
+    /// When.
+    pub at: String,
+    /// Why, in the operator's words.
+    pub reason: String,
+    /// So many instances.
+    pub instances: u32,
 }
 
 /// The state of the study of a row `s`.
@@ -342,9 +355,22 @@ pub(super) fn study(connection: &Connection, study: &str) -> rusqlite::Result<Op
         )?
         .query_map([study], instance)?
         .collect::<rusqlite::Result<_>>()?;
+    let removals = connection
+        .prepare_cached(
+            "SELECT removed_at, reason, instances FROM removal WHERE study = ?1 ORDER BY rowid",
+        )?
+        .query_map([study], |row| {
+            Ok(RemovalReport {
+                at: time(row, 0)?,
+                reason: row.get(1)?,
+                instances: row.get(2)?,
+            })
+        })?
+        .collect::<rusqlite::Result<_>>()?;
     Ok(Some(StudyReport {
         summary,
         revisions,
+        removals,
         instances,
     }))
 }

@@ -12,7 +12,7 @@ use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use super::examine::{self, Earlier, Run};
-use super::{Pipeline, Served, report, spans};
+use super::{Pipeline, Rules, Served, report, spans};
 use crate::findings::Outcome;
 use crate::findings::event::StudyFacts;
 use crate::inference::Turn;
@@ -44,6 +44,8 @@ impl Default for Beside {
 
 /// A finished study, and who is to look at it too.
 pub(super) struct Work {
+    /// Those of the study.
+    pub rules: Arc<Rules>,
     pub models: Vec<Served>,
     pub turn: Turn,
     /// What was published, for models that build on it.
@@ -112,6 +114,7 @@ impl Beside {
 async fn examine(pipeline: &Arc<Pipeline>, work: Work) {
     let examined = {
         let Work {
+            rules,
             models,
             turn,
             earlier,
@@ -120,6 +123,7 @@ async fn examine(pipeline: &Arc<Pipeline>, work: Work) {
         } = &work;
         examine::examine(
             pipeline,
+            &rules.sites,
             models,
             turn.clone(),
             earlier.clone(),

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 
-use super::Pipeline;
 use super::examine::known;
+use super::{Pipeline, Rules};
 use crate::clock::Timestamp;
 use crate::commitment::naming::Named;
 use crate::dicom::AeTitle;
@@ -43,8 +43,6 @@ pub struct Sources {
     pub commitments: commitment::Store,
     /// Performed procedure steps.
     pub procedures: procedure::Store,
-    /// The PACS that counts.
-    pub pacs: Option<Pacs>,
 }
 
 /// A PACS that can be asked how many instances a study has.
@@ -111,9 +109,13 @@ impl Pacs {
 }
 
 /// Looks at a study for the assembler.
-pub(super) async fn answer(pipeline: Arc<Pipeline>, question: Question) -> Answer {
-    let counted = match (question.count, &pipeline.sources.pacs) {
-        (Count::Ask, Some(pacs)) if pipeline.study.counts(Kind::PacsCount) => {
+pub(super) async fn answer(
+    pipeline: Arc<Pipeline>,
+    rules: Arc<Rules>,
+    question: Question,
+) -> Answer {
+    let counted = match (question.count, &rules.pacs) {
+        (Count::Ask, Some(pacs)) if rules.study.counts(Kind::PacsCount) => {
             Some(pacs.count(&question.study, &pipeline.metrics).await)
         }
         (Count::Known(counted), _) => Some(counted),
@@ -121,7 +123,7 @@ pub(super) async fn answer(pipeline: Arc<Pipeline>, question: Question) -> Answe
     };
     let entries = pipeline.spool.study(&question.study).current;
     Answer {
-        evidence: gather(&pipeline, &question.study, &entries, counted).await,
+        evidence: gather(&pipeline, &rules, &question.study, &entries, counted).await,
         question,
         counted,
     }
@@ -140,18 +142,19 @@ pub(super) fn report_wait(pipeline: &Pipeline, answer: &Answer) {
 /// Everything that is known of a study with these entries, the strongest first.
 pub(super) async fn gather(
     pipeline: &Pipeline,
+    rules: &Rules,
     study: &StudyInstanceUid,
     entries: &[Arc<Entry>],
     counted: Option<Counted>,
 ) -> Vec<Evidence> {
-    let mut evidence = lists(pipeline, study, entries, counted)
+    let mut evidence = lists(pipeline, rules, study, entries, counted)
         .await
         .unwrap_or_else(|err| {
             tracing::warn!(error = %err, "evidence cannot be read; it does not count");
             Vec::new()
         });
-    let protocols = &pipeline.study.expected_series;
-    if pipeline.study.counts(Kind::ExpectedSeries) {
+    let protocols = &rules.study.expected_series;
+    if rules.study.counts(Kind::ExpectedSeries) {
         evidence.extend(series(&pipeline.spool, protocols, entries).await);
     }
     evidence
@@ -160,11 +163,12 @@ pub(super) async fn gather(
 /// What has been written down or counted.
 async fn lists(
     pipeline: &Pipeline,
+    rules: &Rules,
     study: &StudyInstanceUid,
     entries: &[Arc<Entry>],
     counted: Option<Counted>,
 ) -> Result<Vec<Evidence>, DatabaseError> {
-    let (config, sources) = (&pipeline.study, &pipeline.sources);
+    let (config, sources) = (&rules.study, &pipeline.sources);
     let mut here: HashSet<&str> = entries
         .iter()
         .map(|entry| entry.arrival.sop_instance.as_str())
@@ -202,7 +206,7 @@ async fn lists(
     let mut evidence = Vec::new();
     evidence.extend(of_steps(&steps, &here, &elsewhere));
     evidence.extend(of_requests(&requests, &here, &elsewhere));
-    if let Some(pacs) = sources.pacs.as_ref().filter(|_| counted.is_some()) {
+    if let Some(pacs) = rules.pacs.as_ref().filter(|_| counted.is_some()) {
         let source = pacs.target.ae_title.as_str();
         evidence.push(match counted {
             Some(Counted::Instances(count)) => Evidence::counted(source, count, here.len()),

@@ -91,7 +91,13 @@ async fn failed(
         digest: &digest,
         evidence: &[],
     };
-    let facts = report::facts(pipeline, &study, &snapshot, &prior, &examined);
+    let facts = report::facts(
+        &pipeline.rules.get().message,
+        &study,
+        &snapshot,
+        &prior,
+        &examined,
+    );
     let messages = report::messages(pipeline, &[], &facts, &prior, &examined);
     pipeline
         .ledger

@@ -31,6 +31,7 @@ use crate::findings::Outcome;
 use crate::findings::identity::instance_set_digest;
 use crate::inference::{Gate, Turn};
 use crate::ledger::{GIVEN_UP, Ledger, Revision};
+use crate::live::Live;
 use crate::monitor::Monitor;
 use crate::priority::Priority;
 use crate::refusal::Refusal;
@@ -70,14 +71,12 @@ pub struct Pipeline {
     pub registry: Arc<Registry>,
     /// Studies that versions which are not published still have to look at.
     pub beside: Beside,
-    /// What is different for certain senders.
-    pub sites: Sites,
-    /// How studies are completed and retried.
-    pub study: crate::study::Config,
+    /// What a reload may change.
+    pub rules: Live<Rules>,
     /// Attempts at studies that have not ended.
     pub attempts: Attempts,
-    /// What messages may say.
-    pub message: MessageConfig,
+    /// CloudEvents `source` of messages.
+    pub source: String,
     /// Pictures and masks that go with findings.
     pub artefacts: Arc<Store>,
     /// Where files are decoded.
@@ -96,6 +95,18 @@ pub struct Pipeline {
     pub study_key: StudyKey,
     /// Traces of studies.
     pub tracer: Tracer,
+}
+
+/// What an operator says of the work. A study takes it once, when its work begins.
+pub struct Rules {
+    /// What is different for certain senders.
+    pub sites: Sites,
+    /// How studies are completed and retried.
+    pub study: crate::study::Config,
+    /// What messages may say.
+    pub message: MessageConfig,
+    /// The PACS that counts.
+    pub pacs: Option<Arc<Pacs>>,
 }
 
 /// What the pipeline is told. All but orders may be lost.
@@ -162,15 +173,22 @@ struct Work {
 impl Pipeline {
     /// Runs until `stop`; studies in hand are finished first.
     pub async fn run(self: Arc<Self>, mut inbox: Inbox, stop: CancellationToken) {
-        let mut assembler = Assembler::new(self.study.clone());
+        let mut rules = self.rules.get();
+        let mut assembler = Assembler::new(rules.study.clone());
         let mut looks: JoinSet<Answer> = JoinSet::new();
         let mut arrivals: Vec<Arc<Entry>> = Vec::new();
         let mut work = Work::default();
         let limit = &self.metrics.studies_running_limit;
-        limit.set(count(self.study.concurrency.max(1)));
+        limit.set(count(rules.study.concurrency.max(1)));
         losses::account_for(&self).await;
         poison::finish_what_was_begun(&self).await;
         while !stop.is_cancelled() {
+            let latest = self.rules.get();
+            if !Arc::ptr_eq(&rules, &latest) {
+                assembler.configure(latest.study.clone());
+                limit.set(count(latest.study.concurrency.max(1)));
+                rules = latest;
+            }
             arrivals.extend(self.spool.take_arrivals());
             self.take_note(&mut assembler, &mut arrivals).await;
             let now = Timestamp::now();
@@ -178,14 +196,15 @@ impl Pipeline {
             let room = LOOKS.saturating_sub(looks.len());
             let (stable, questions) = assembler.take(now, room);
             for question in questions {
-                looks.spawn(evidence::answer(Arc::clone(&self), question));
+                let look = evidence::answer(Arc::clone(&self), Arc::clone(&rules), question);
+                looks.spawn(look);
             }
             work.note(&stable, &self.metrics);
             if !stable.is_empty() {
                 work.sorting.spawn(order::turns(Arc::clone(&self), stable));
             }
             work.take_up_deferred(now);
-            self.start(&mut work);
+            self.start(&mut work, rules.study.concurrency);
             self.gauges(&assembler, &work, now);
             let next = assembler
                 .next_decision(now)
@@ -258,8 +277,8 @@ impl Pipeline {
         }
     }
 
-    fn start(self: &Arc<Self>, work: &mut Work) {
-        while let Some(due) = work.line.next(self.study.concurrency) {
+    fn start(self: &Arc<Self>, work: &mut Work, concurrency: usize) {
+        while let Some(due) = work.line.next(concurrency) {
             let pipeline = Arc::clone(self);
             let (study, turn) = (due.study.clone(), due.turn.clone());
             let task = work
@@ -342,7 +361,8 @@ impl Pipeline {
             });
             return Ok(());
         }
-        // The study keeps these versions, whatever is switched meanwhile.
+        // The study keeps these rules and versions, whatever is switched meanwhile.
+        let rules = self.rules.get();
         let snapshot = self.registry.snapshot();
         let choices = snapshot
             .models
@@ -355,7 +375,7 @@ impl Pipeline {
         }
         // Counted before the work: a study that kills the process is found out by its count.
         let attempt = poison::begin_attempt(self, &study.uid, &digest).await?;
-        let examined = if attempt > self.study.max_attempts {
+        let examined = if attempt > rules.study.max_attempts {
             examine::Examined::given_up(
                 &entries,
                 Refusal::new(
@@ -369,6 +389,7 @@ impl Pipeline {
         } else {
             examine::examine(
                 self,
+                &rules.sites,
                 &models,
                 turn.clone(),
                 examine::Earlier::default(),
@@ -379,14 +400,14 @@ impl Pipeline {
         };
         let examined_at = Timestamp::now();
         poison::keep_what_broke_a_decoder(self, &entries, &examined).await;
-        let evidence = evidence::gather(self, &study.uid, &entries, study.counted).await;
+        let evidence = evidence::gather(self, &rules, &study.uid, &entries, study.counted).await;
         let snapshot = report::Snapshot {
             entries: &entries,
             set_aside: others.len(),
             digest: &digest,
             evidence: &evidence,
         };
-        let facts = report::facts(self, study, &snapshot, &prior, &examined);
+        let facts = report::facts(&rules.message, study, &snapshot, &prior, &examined);
         let messages = report::messages(self, &models, &facts, &prior, &examined);
         let revision = Revision {
             study: study.uid.clone(),
@@ -431,12 +452,13 @@ impl Pipeline {
             messages = owed,
             "study finished"
         );
-        if attempt > self.study.max_attempts {
+        if attempt > rules.study.max_attempts {
             let ids = entries.iter().map(|entry| entry.id).collect();
             poison::set_aside(self, ids).await;
             return Ok(());
         }
         let work = beside::Work {
+            rules,
             models: beside,
             turn: Turn {
                 priority: Priority::Routine,

@@ -108,7 +108,7 @@ async fn turn(pipeline: &Pipeline, entries: &[Arc<Entry>]) -> Turn {
     let first = entries.first();
     let by_ae = first.and_then(|entry| {
         let calling_ae = entry.arrival.calling_ae.as_str();
-        pipeline.study.priority(calling_ae)
+        pipeline.rules.get().study.priority(calling_ae)
     });
     let paths: Vec<_> = entries
         .iter()

@@ -56,13 +56,12 @@ pub(super) struct Snapshot<'a> {
 
 /// What every message about this revision says of the study.
 pub(super) fn facts(
-    pipeline: &Pipeline,
+    policy: &MessageConfig,
     study: &StableStudy,
     snapshot: &Snapshot<'_>,
     prior: &Prior,
     examined: &Examined,
 ) -> StudyFacts {
-    let policy = &pipeline.message;
     let Snapshot {
         entries,
         set_aside,
@@ -254,15 +253,9 @@ pub(super) fn message(
         queued_ms: millis(run.queued),
         inferred_ms: millis(run.inferred),
     };
-    let body = event::encode(
-        &pipeline.message.source,
-        now,
-        &facts,
-        &pipeline.runtime,
-        &result,
-    )
-    .inspect_err(|err| tracing::error!(error = %err, "message not encoded"))
-    .ok()?;
+    let body = event::encode(&pipeline.source, now, &facts, &pipeline.runtime, &result)
+        .inspect_err(|err| tracing::error!(error = %err, "message not encoded"))
+        .ok()?;
     Some(Message {
         id,
         study: facts.study_instance_uid.clone(),

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decoder::Decoders;
 use crate::durable::write_atomically;
+use crate::live::Live;
 use crate::model::manifest::{is_name, is_version};
 use crate::model::repository::{self, Installed};
 use crate::model::{ModelError, Roles, Trust};
@@ -83,10 +84,15 @@ pub enum ReloadError {
     Busy,
 }
 
-/// The models being served, and how they change.
-pub struct Registry {
+/// What an operator says of models.
+struct Settings {
     config: Config,
     trust: Trust,
+}
+
+/// The models being served, and how they change.
+pub struct Registry {
+    settings: Live<Settings>,
     loader: Loader,
     metrics: Arc<Metrics>,
     current: RwLock<Arc<Snapshot>>,
@@ -116,8 +122,7 @@ impl Registry {
             }
         }
         let registry = Self {
-            config,
-            trust,
+            settings: Live::new(Settings { config, trust }),
             loader,
             metrics,
             current: RwLock::default(),
@@ -143,9 +148,46 @@ impl Registry {
             .map_or_else(String::new, |engine| engine.version().to_owned())
     }
 
+    /// Whether other settings go with the models that are here, as at a start.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub async fn accepts(&self, config: &Config) -> Result<(), String> {
+        let trust = config.trust()?;
+        let (config, snapshot) = (config.clone(), self.snapshot());
+        let checked = spawn_blocking(move || {
+            let folders = repository::folders(&config.dir).unwrap_or_default();
+            let open = |folder: &PathBuf| {
+                let roles = repository::roles(folder).ok()?;
+                repository::open(folder, &roles, &trust).ok()
+            };
+            let installed: Vec<Installed> = folders.iter().filter_map(open).collect();
+            let running = snapshot.models.iter().flat_map(Model::running);
+            let running = running.map(|served| &served.package.manifest);
+            let manifests = installed.iter().map(|model| &model.served.manifest);
+            let manifests: Vec<_> = manifests.chain(running).collect();
+            let known = |name: &String| manifests.iter().any(|model| model.name == *name);
+            if let Some(unknown) = config.only.iter().find(|name| !known(name)) {
+                return Err(format!("models.only: there is no model `{unknown}`"));
+            }
+            config.sites.check(manifests.into_iter())
+        });
+        checked.await.map_err(|err| err.to_string())?
+    }
+
+    /// Other settings from now on: to be followed by [`Self::reload`], which acts on them.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub fn configure(&self, config: Config) -> Result<(), String> {
+        let trust = config.trust()?;
+        self.settings.set(Settings { config, trust });
+        Ok(())
+    }
+
     /// Looks at the folder until `stop`, and acts on a change that has come to rest.
     pub async fn watch(self: Arc<Self>, stop: CancellationToken) -> Result<(), std::io::Error> {
-        let poll = self.config.poll.get();
+        let poll = self.settings.get().config.poll.get();
         if poll.is_zero() {
             stop.cancelled().await;
             return Ok(());
@@ -156,7 +198,7 @@ impl Registry {
                 () = tokio::time::sleep(poll) => {}
                 () = stop.cancelled() => return Ok(()),
             }
-            let dir = self.config.dir.clone();
+            let dir = self.settings.get().config.dir.clone();
             let now = spawn_blocking(move || fingerprint::of(&dir)).await?;
             let known = *self.turn.lock().await;
             if now == known {
@@ -179,7 +221,8 @@ impl Registry {
     /// Another reload does not end.
     pub async fn reload(&self) -> Result<Report, ReloadError> {
         let mut turn = self.turn().await?;
-        let (dir, trust) = (self.config.dir.clone(), self.trust.clone());
+        let settings = self.settings.get();
+        let (dir, trust) = (settings.config.dir.clone(), settings.trust.clone());
         let looked = spawn_blocking(move || {
             let seen = fingerprint::of(&dir);
             let folders = repository::folders(&dir).map(|folders| {
@@ -210,7 +253,10 @@ impl Registry {
             // A volume that is not there for a moment is no wish to serve nothing.
             other => {
                 let reason = other.err().map_or_else(
-                    || format!("{}: models.dir: holds no model", self.config.dir.display()),
+                    || {
+                        let dir = settings.config.dir.display();
+                        format!("{dir}: models.dir: holds no model")
+                    },
                     |err| err.to_string(),
                 );
                 models.clone_from(&old.models);
@@ -243,7 +289,8 @@ impl Registry {
         let _turn = self.turn().await?;
         let old = self.snapshot();
         let unknown = || ReloadError::Unknown(name.to_owned());
-        let only = &self.config.only;
+        let settings = self.settings.get();
+        let only = &settings.config.only;
         if !is_name(name) || (!only.is_empty() && !only.iter().any(|known| known == name)) {
             return Err(unknown());
         }
@@ -254,11 +301,11 @@ impl Registry {
         }
         let before = old.models.iter().find(|model| model.name == name);
         // One that was refused from the beginning has a folder and nothing that runs.
-        let folder = before.map_or_else(|| self.config.dir.join(name), |m| m.folder.clone());
+        let folder = before.map_or_else(|| settings.config.dir.join(name), |m| m.folder.clone());
         if !repository::is_model(&folder) {
             return Err(unknown());
         }
-        let (trust, wanted) = (self.trust.clone(), version.to_owned());
+        let (trust, wanted) = (settings.trust.clone(), version.to_owned());
         let place = folder.clone();
         let opened = spawn_blocking(move || {
             let roles = repository::roles(&place)?.with_served(&wanted);
@@ -317,7 +364,8 @@ impl Registry {
             Err(_) => before.map_or(&*label, |model| &model.name),
         };
         let name = name.to_owned();
-        if !self.config.only.is_empty() && !self.config.only.contains(&name) {
+        let only = &self.settings.get().config.only;
+        if !only.is_empty() && !only.contains(&name) {
             return;
         }
         let outcome = match opened {
@@ -362,7 +410,8 @@ impl Registry {
             if running.iter().any(known) {
                 continue;
             }
-            let proved = self.loader.prove(served, &self.config).await;
+            let settings = self.settings.get();
+            let proved = self.loader.prove(served, &settings.config).await;
             proved.map_err(|err| (Some(version.clone()), format!("{err:#}")))?;
         }
         Ok(model)

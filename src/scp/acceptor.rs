@@ -98,7 +98,8 @@ fn admit(
     if !access::takes_title_with(config, &titles.calling, certificate) {
         return Err((Rejection::Certificate, Some(titles)));
     }
-    if shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
+    let paused = shared.services.pause.is_paused();
+    if paused || shared.draining.is_cancelled() || shared.spool.shedding().is_some() {
         return Err((Rejection::Congestion, Some(titles)));
     }
     match shared.admission.associate(peer, &titles.calling) {

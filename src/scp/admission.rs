@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::config::Config;
 use crate::dicom::AeTitle;
+use crate::live::Live;
 
 /// Connections beyond the association limits that we keep open to tell their peers so.
 const WAITING_ROOM: usize = 128;
@@ -50,9 +51,8 @@ pub(super) enum Limit {
 /// Counts what is open and says whether one more fits.
 #[derive(Debug)]
 pub(super) struct Admission {
-    limits: Counts,
-    limits_per_peer: Counts,
-    limit_per_title: usize,
+    /// Its limits are those of the moment.
+    config: Live<Config>,
     state: Mutex<State>,
     associations: watch::Sender<usize>,
 }
@@ -73,18 +73,9 @@ pub(super) struct Slot {
 }
 
 impl Admission {
-    pub(super) fn new(config: &Config) -> Arc<Self> {
-        let (total, per_peer) = (config.max_associations, config.max_associations_per_peer);
+    pub(super) fn new(config: Live<Config>) -> Arc<Self> {
         Arc::new(Self {
-            limits: Counts {
-                connections: total.saturating_add(WAITING_ROOM),
-                associations: total,
-            },
-            limits_per_peer: Counts {
-                connections: per_peer.saturating_add(WAITING_ROOM_PER_PEER),
-                associations: per_peer,
-            },
-            limit_per_title: config.max_associations_per_ae,
+            config,
             state: Mutex::new(State::default()),
             associations: watch::Sender::new(0),
         })
@@ -119,22 +110,32 @@ impl Admission {
 
     fn occupy(self: &Arc<Self>, peer: IpAddr, occupancy: Occupancy) -> Result<Slot, Limit> {
         let peer = peer.to_canonical();
+        let config = self.config.get();
+        let limits = Counts {
+            connections: config.max_associations.saturating_add(WAITING_ROOM),
+            associations: config.max_associations,
+        };
+        let per_peer = config.max_associations_per_peer;
+        let limits_per_peer = Counts {
+            connections: per_peer.saturating_add(WAITING_ROOM_PER_PEER),
+            associations: per_peer,
+        };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let of_peer = state.peers.get(&peer).copied().unwrap_or_default();
         let room = |limits: Counts, taken: Counts| match &occupancy {
             Occupancy::Connection => taken.connections < limits.connections,
             Occupancy::Association(_) => taken.associations < limits.associations,
         };
-        if !room(self.limits, state.total) {
+        if !room(limits, state.total) {
             return Err(Limit::Total);
         }
-        if !room(self.limits_per_peer, of_peer) {
+        if !room(limits_per_peer, of_peer) {
             return Err(Limit::Address);
         }
         if let Occupancy::Association(title) = &occupancy {
             let of_title = state.titles.entry(title.clone()).or_default();
             // Not remembered for nothing: at a limit the count is at least one.
-            if *of_title >= self.limit_per_title {
+            if *of_title >= config.max_associations_per_ae {
                 return Err(Limit::Title);
             }
             *of_title += 1;
@@ -200,12 +201,12 @@ mod tests {
     use super::*;
 
     fn admission(total: usize, per_peer: usize) -> Arc<Admission> {
-        Admission::new(&Config {
+        Admission::new(Live::new(Config {
             max_associations: total,
             max_associations_per_peer: per_peer,
             max_associations_per_ae: 2,
             ..Config::default()
-        })
+        }))
     }
 
     fn title(text: &str) -> AeTitle {
@@ -263,6 +264,21 @@ mod tests {
             admission.state.lock().unwrap().peers.is_empty(),
             "nothing is remembered of a peer that left"
         );
+    }
+
+    #[test]
+    fn a_limit_that_is_changed_counts_for_the_next_one() {
+        let admission = admission(1, 1);
+        let associate = |last| admission.associate(address(last), &title("A"));
+        let _first = associate(1).unwrap();
+        assert_eq!(associate(2).unwrap_err(), Limit::Total);
+        admission.config.set(Config::default());
+        let _second = associate(2).unwrap();
+        admission.config.set(Config {
+            max_associations: 1,
+            ..Config::default()
+        });
+        assert_eq!(associate(3).unwrap_err(), Limit::Total);
     }
 
     #[test]

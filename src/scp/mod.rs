@@ -54,6 +54,7 @@ pub use self::config::{
 };
 pub use self::deliveries::{Delivered, Deliveries};
 pub use self::secure::Certificates;
+pub use self::senders::introduce;
 pub use self::sockets::{BindError, Ports};
 
 use self::admission::Admission;
@@ -64,6 +65,7 @@ use self::sockets::{Accepted, Sockets};
 use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
+use crate::pause::Switch;
 use crate::spool::Spool;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::study_key::StudyKey;
@@ -78,7 +80,7 @@ const CLOSING: Duration = Duration::from_millis(500);
 /// A bound listener that does not serve yet. Connections already queue.
 pub struct Listener {
     sockets: Sockets,
-    config: Config,
+    config: Live<Config>,
     spool: Arc<Spool>,
     metrics: Arc<Metrics>,
     wake: mpsc::Sender<StudyInstanceUid>,
@@ -98,6 +100,8 @@ pub struct Services {
     pub deliveries: Arc<Deliveries>,
     /// What stands for studies in logs.
     pub study_key: StudyKey,
+    /// While it pauses, new associations are rejected as transient.
+    pub pause: Switch,
 }
 
 /// What all associations share.
@@ -125,18 +129,15 @@ impl Server {
     /// senders try again; the ones that are open finish the message in hand, get "try later" (A700) for
     /// more, and end.
     pub fn new(
-        config: Config,
+        config: Live<Config>,
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
         services: Services,
         draining: CancellationToken,
     ) -> Self {
-        let admission = Admission::new(&config);
-        let limit = i64::try_from(config.max_associations).unwrap_or(i64::MAX);
-        metrics.associations_limit.set(limit);
-        senders::introduce(&metrics, &config);
-        let config = Live::new(config);
+        introduce(&metrics, &config.get());
+        let admission = Admission::new(config.clone());
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -167,13 +168,13 @@ impl Listener {
     /// # Errors
     /// An address cannot be bound, or the certificate, its key or the authorities cannot be used.
     pub fn bind(
-        config: Config,
+        config: Live<Config>,
         spool: Arc<Spool>,
         metrics: Arc<Metrics>,
         wake: mpsc::Sender<StudyInstanceUid>,
         services: Services,
     ) -> Result<Self, BindError> {
-        let sockets = Sockets::bind(&config)?;
+        let sockets = Sockets::bind(&config.get())?;
         Ok(Self {
             sockets,
             config,

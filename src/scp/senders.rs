@@ -8,8 +8,10 @@ use crate::telemetry::Metrics;
 /// Stands for every title that is not listed.
 const OTHER: &str = "other";
 
-/// Every series of a listed sender is there from the start, so that one which never speaks shows.
-pub(super) fn introduce(metrics: &Metrics, config: &Config) {
+/// Tells metrics of a configuration. Every series of a listed sender is there from the start, so that one which never speaks shows.
+pub fn introduce(metrics: &Metrics, config: &Config) {
+    let limit = i64::try_from(config.max_associations).unwrap_or(i64::MAX);
+    metrics.associations_limit.set(limit);
     let listed = config.calling_ae_titles.iter().map(AeTitle::as_str);
     for sender in listed.chain([OTHER]) {
         for result in ["stored", "refused"] {

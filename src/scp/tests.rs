@@ -47,21 +47,23 @@ impl World {
         let (spool, _) = Spool::open(config).unwrap();
         let schema = [Commitments::schema(), Procedures::schema()].concat();
         let database = Database::open(&dir.path().join("state.db"), &schema, &[]).unwrap();
+        let metrics = Metrics::new().unwrap();
         let services = Services {
             commitments: Some(Commitments::new(database.clone())),
             procedures: Procedures::new(database),
             desk: Arc::default(),
             deliveries: Arc::new(Deliveries::new(mpsc::channel(1).0)),
             study_key: StudyKey::open(Path::new(""), dir.path()).unwrap(),
+            pause: Switch::new("listener", &metrics),
         };
-        let (spool, metrics) = (Arc::new(spool), Arc::new(Metrics::new().unwrap()));
+        let (spool, metrics) = (Arc::new(spool), Arc::new(metrics));
         let config = Config {
             max_pdu_length: MAX_PDU_LENGTH,
             ..Config::default()
         };
         let (wake, _) = mpsc::channel(1);
         let server = Server::new(
-            config,
+            Live::new(config),
             Arc::clone(&spool),
             Arc::clone(&metrics),
             wake,

@@ -208,6 +208,7 @@ struct Index {
     kept: Kept,
     free: Option<FreeSpace>,
     shedding: Option<&'static str>,
+    limits: Limits,
     watermark: u64,
 }
 
@@ -252,6 +253,7 @@ impl Spool {
             let unused = highest.map_or(0, |id| id.0.saturating_add(1));
             index.next_id = unused.max(watermark.0);
             index.kept = kept;
+            index.limits = spool.inner.config.limits.clone();
             for entry in &recovered.entries {
                 index.insert(Arc::clone(entry));
             }
@@ -265,6 +267,12 @@ impl Spool {
         self.index().shedding
     }
 
+    /// Other limits from now on. Blocking.
+    pub fn set_limits(&self, limits: Limits) {
+        self.index().limits = limits;
+        self.refresh();
+    }
+
     /// Asks the file system again and moves the watermarks. Blocking.
     pub fn refresh(&self) {
         let free = capacity::free_space(&self.inner.data_dir).ok();
@@ -273,8 +281,7 @@ impl Spool {
             index.free = free;
         }
         if let Some(free) = index.free {
-            let limits = &self.inner.config.limits;
-            index.shedding = capacity::shedding(limits, index.bytes, free, index.shedding);
+            index.shedding = capacity::shedding(&index.limits, index.bytes, free, index.shedding);
         }
     }
 
@@ -313,6 +320,11 @@ impl Spool {
     /// Entries nobody has been told of yet: all of them after a start, then the newly committed.
     pub fn take_arrivals(&self) -> Vec<Arc<Entry>> {
         std::mem::take(&mut self.index().arrivals)
+    }
+
+    /// Entries that the pipeline is told of once more.
+    pub fn announce(&self, entries: Vec<Arc<Entry>>) {
+        self.index().arrivals.extend(entries);
     }
 
     /// Every entry, current or not, in order of arrival.

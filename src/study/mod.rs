@@ -157,6 +157,12 @@ impl Assembler {
         }
     }
 
+    /// Other rules from now on. A study that is open keeps what it was told of times.
+    pub fn configure(&mut self, config: Config) {
+        self.weighs = Kind::ALL.iter().any(|kind| config.counts(*kind));
+        self.config = config;
+    }
+
     /// Takes note of an instance that no finished revision covers. The calling AE title of the last
     /// instance chooses the quiet period; of two senders the longer one counts.
     pub fn observe(&mut self, entry: &Entry) {

@@ -2,9 +2,12 @@
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, reload};
 
 /// The `[log]` section.
 #[derive(Debug, Clone, Deserialize, Serialize)]
@@ -40,27 +43,52 @@ pub enum Format {
     Text,
 }
 
+/// Changes the filter of the subscriber.
+type SetFilter = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// Of the subscriber that was installed.
+static SET_FILTER: OnceLock<SetFilter> = OnceLock::new();
+
+/// Reads `log.level`.
+///
+/// # Errors
+/// One that is no filter.
+pub fn filter(level: &str) -> Result<EnvFilter, String> {
+    // OpenJPEG tells of every header it has read.
+    EnvFilter::try_new(format!("jpeg2k=warn,{level}"))
+        .map_err(|err| format!("log.level: `{level}` is no filter: {err}"))
+}
+
+/// Another filter from now on. Does nothing where no subscriber was installed.
+///
+/// # Errors
+/// The subscriber is gone.
+pub fn set_filter(filter: EnvFilter) -> Result<(), String> {
+    SET_FILTER.get().map_or(Ok(()), |set| set(filter))
+}
+
 /// Installs the subscriber; a second call changes nothing.
 ///
 /// # Errors
 /// `log.level` that is no filter.
 pub fn init(config: &Config) -> Result<(), String> {
-    // OpenJPEG tells of every header it has read.
-    let filter = EnvFilter::try_new(format!("jpeg2k=warn,{}", config.level))
-        .map_err(|err| format!("log.level: `{}` is no filter: {err}", config.level))?;
+    let (filter, handle) = reload::Layer::new(filter(&config.level)?);
     let json = match config.format {
         Format::Json => true,
         Format::Text => false,
         Format::Auto => !std::io::stderr().is_terminal(),
     };
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
-    // Tests and `demo` build several gateways in one process; the first subscriber stays.
-    let _ = if json {
-        builder.json().flatten_event(true).try_init()
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines: Box<dyn Layer<_> + Send + Sync> = if json {
+        lines.json().flatten_event(true).boxed()
     } else {
-        builder.with_target(false).compact().try_init()
+        lines.with_target(false).compact().boxed()
     };
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
+    // Tests and `demo` build several gateways in one process; the first subscriber stays.
+    if subscriber.try_init().is_ok() {
+        let set = move |filter| handle.reload(filter).map_err(|err| err.to_string());
+        let _ = SET_FILTER.set(Box::new(set));
+    }
     Ok(())
 }

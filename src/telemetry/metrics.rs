@@ -241,6 +241,14 @@ pub struct Metrics {
     pub http_request_duration_seconds: HistogramVec,
     /// HTTP requests and connections turned away, by reason.
     pub http_refusals_total: IntCounterVec,
+    /// Reloads of the configuration, by result.
+    pub config_reloads_total: IntCounterVec,
+    /// Whether the last reload, or the start, took the configuration.
+    pub config_reload_success: IntGauge,
+    /// When it did, in seconds since 1970.
+    pub config_reload_timestamp_seconds: IntGauge,
+    /// Whether an operator has paused it, by what.
+    pub paused: IntGaugeVec,
     /// Version of the gateway.
     pub build_info: GaugeVec,
 }
@@ -623,6 +631,23 @@ impl Metrics {
                 "HTTP requests and connections turned away, by reason",
                 &["reason"],
             )?,
+            config_reloads_total: make.counters(
+                "config_reloads_total",
+                "Reloads of the configuration, by result",
+                &["result"],
+            )?,
+            config_reload_success: make.gauge(
+                "config_reload_success",
+                "1 if the last reload was taken, 0 if it was refused",
+            )?,
+            config_reload_timestamp_seconds: make.gauge(
+                "config_reload_timestamp_seconds",
+                "When the configuration in force was taken, in seconds since 1970",
+            )?,
+            paused: make.keep(IntGaugeVec::new(
+                Opts::new("paused", "1 while an operator has paused it, by what"),
+                &["what"],
+            )?)?,
             build_info: make.keep(GaugeVec::new(
                 Opts::new("build_info", "Version and revision of the gateway"),
                 &["version", "revision"],
@@ -648,7 +673,7 @@ impl Metrics {
         build.set(1.0);
     }
 
-    fn fixed_lists(&self) -> [(&IntCounterVec, &'static [&'static str]); 16] {
+    fn fixed_lists(&self) -> [(&IntCounterVec, &'static [&'static str]); 17] {
         [
             (
                 &self.associations_total,
@@ -759,6 +784,7 @@ impl Metrics {
                 ],
             ),
             (&self.database_commits_total, &["committed", "failed"]),
+            (&self.config_reloads_total, &["applied", "refused"]),
             (
                 &self.spans_dropped_total,
                 &["queue-full", "refused", "shutdown"],

@@ -32,6 +32,7 @@ use crate::model::manifest::AppliesTo;
 use crate::model::selection::{Selected, first_of_groups};
 use crate::model::{InputSpec, Prepared, Tensor};
 use crate::refusal::Refusal;
+use crate::registry::Sites;
 use crate::spool::{Entry, EntryId};
 use candidates::Candidates;
 pub(super) use candidates::known;
@@ -158,6 +159,7 @@ struct Case {
 /// that say why cost many samples each.
 pub(super) async fn examine(
     pipeline: &Arc<Pipeline>,
+    sites: &Sites,
     models: &[Served],
     turn: Turn,
     mut earlier: Earlier,
@@ -170,7 +172,7 @@ pub(super) async fn examine(
         instances: BTreeMap::new(),
         header: header(pipeline, entries).await,
     };
-    let models = pipeline.sites.models(&in_order(models), entries);
+    let models = sites.models(&in_order(models), entries);
     let candidates = candidates::candidates(pipeline, &turn, &models, entries).await;
     let apply: Vec<(&AppliesTo, bool)> = models
         .iter()

@@ -104,6 +104,11 @@ impl Gateway {
         self.restart();
     }
 
+    /// Writes another configuration, which nobody has read yet.
+    pub fn rewrite(&self, options: &Options) {
+        configure(self.dir.path(), options);
+    }
+
     /// Power cut: SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

@@ -1,6 +1,9 @@
 //! The operator: who has the token, and the commands that need it.
 
 use std::process::Output;
+use std::time::Duration;
+
+use serde_json::Value;
 
 use super::gateway::binary;
 use super::{Gateway, Options, peers};
@@ -28,6 +31,23 @@ impl Operator {
     /// The same with the token.
     pub fn admit(&self, options: Options) -> Options {
         options.set("http.operate_token_files", [self.token.path().to_owned()])
+    }
+
+    /// Status and body of the answer to a POST with the token.
+    pub fn post(&self, gateway: &Gateway, path: &str, body: &Value) -> (u16, Value) {
+        let agent: ureq::Agent = ureq::Agent::config_builder()
+            .timeout_global(Some(Duration::from_secs(60)))
+            .http_status_as_error(false)
+            .build()
+            .into();
+        let url = format!("http://127.0.0.1:{}{path}", gateway.http_port);
+        let post = agent.post(&url);
+        let post = post.header("Authorization", format!("Bearer {TOKEN}"));
+        let mut answer = post.send_json(body).unwrap();
+        (
+            answer.status().as_u16(),
+            answer.body_mut().read_json().unwrap(),
+        )
     }
 
     /// `pacs-gateway <words>`, with the address and the token.
