@@ -39,6 +39,7 @@ RUN mkdir /licences \
 FROM dependencies AS build
 COPY docs docs
 COPY src src
+ARG FEATURES=""
 ARG REVISION=unknown
 RUN PACS_GATEWAY_REVISION=${REVISION} cargo build --release --locked --bin pacs-gateway --features "${FEATURES}" \
  && cd target/release \

@@ -129,6 +129,24 @@ fn onnx_runtime_has_one_home() {
     );
 }
 
+/// A stage does not know the arguments of the one below it, with every builder.
+#[test]
+fn arguments_are_declared_where_they_are_used() {
+    let mut declared = BTreeSet::new();
+    for (name, rest) in instructions() {
+        match name.as_str() {
+            "FROM" => declared.clear(),
+            "ARG" => _ = declared.insert(rest.split('=').next().unwrap().to_owned()),
+            _ => {
+                for used in rest.split("${").skip(1) {
+                    let used = used.split('}').next().unwrap();
+                    assert!(declared.contains(used), "{name} {rest}: no ARG {used}");
+                }
+            }
+        }
+    }
+}
+
 /// What is compiled before the sources are there stays when they change.
 #[test]
 fn dependencies_are_a_layer_of_their_own() {
