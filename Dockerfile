@@ -10,12 +10,15 @@
 ARG RUST_IMAGE=docker.io/library/rust:1.95.0-slim-bookworm
 ARG RUNTIME_IMAGE=docker.io/library/debian:bookworm-20260824-slim
 
-# === Compilers, and ONNX Runtime as scripts/setup.sh pins it by version and SHA-256
+# === What builds
 FROM ${RUST_IMAGE} AS tools
 WORKDIR /src
 RUN apt-get update \
  && apt-get install -y --no-install-recommends cmake g++ make nasm python3-pip \
  && rm -rf /var/lib/apt/lists/*
+
+# === ONNX Runtime, as scripts/setup.sh pins it by version and SHA-256
+FROM tools AS onnxruntime
 COPY scripts/setup.sh scripts/requirements-build.txt scripts/requirements-runtime.txt scripts/
 RUN scripts/setup.sh runtime
 
@@ -39,6 +42,7 @@ RUN mkdir /licences \
 FROM dependencies AS build
 COPY docs docs
 COPY src src
+ARG FEATURES=""
 ARG REVISION=unknown
 RUN PACS_GATEWAY_REVISION=${REVISION} cargo build --release --locked --bin pacs-gateway --features "${FEATURES}" \
  && cd target/release \
@@ -54,8 +58,8 @@ COPY --from=build /src/target/release/pacs-gateway.debug /
 # === The image: files only, nothing is run in it
 FROM ${RUNTIME_IMAGE}
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/
-COPY --from=tools /src/.deps/onnxruntime/LICENSE /src/.deps/onnxruntime/ThirdPartyNotices.txt /usr/share/doc/onnxruntime/
-COPY --from=tools /src/.deps/onnxruntime/lib/libonnxruntime.so /usr/local/lib/
+COPY --from=onnxruntime /src/.deps/onnxruntime/LICENSE /src/.deps/onnxruntime/ThirdPartyNotices.txt /usr/share/doc/onnxruntime/
+COPY --from=onnxruntime /src/.deps/onnxruntime/lib/libonnxruntime.so /usr/local/lib/
 COPY --from=dependencies /licences /usr/share/doc/pacs-gateway/crates
 COPY LICENSE-APACHE LICENSE-MIT /usr/share/doc/pacs-gateway/
 COPY models /opt/pacs-gateway/models

@@ -129,35 +129,62 @@ fn onnx_runtime_has_one_home() {
     );
 }
 
+/// A stage does not know the arguments of the one below it, with every builder.
+#[test]
+fn arguments_are_declared_where_they_are_used() {
+    let mut declared = BTreeSet::new();
+    for (name, rest) in instructions() {
+        match name.as_str() {
+            "FROM" => declared.clear(),
+            "ARG" => _ = declared.insert(rest.split('=').next().unwrap().to_owned()),
+            _ => {
+                for used in rest.split("${").skip(1) {
+                    let used = used.split('}').next().unwrap();
+                    assert!(declared.contains(used), "{name} {rest}: no ARG {used}");
+                }
+            }
+        }
+    }
+}
+
+/// The instructions that lead to a stage's files, those of the stages below it first.
+fn leading_to(stage: &str) -> Vec<Instruction> {
+    let all = instructions();
+    let is_it =
+        |(name, rest): &Instruction| name == "FROM" && rest.split(' ').nth(2) == Some(stage);
+    let Some(from) = all.iter().position(is_it) else {
+        return Vec::new();
+    };
+    let own = &all[from + 1..];
+    let end = own.iter().position(|(name, _)| name == "FROM");
+    let base = all[from].1.split(' ').next().unwrap();
+    let mut leading = leading_to(base);
+    leading.extend_from_slice(&own[..end.unwrap_or(own.len())]);
+    leading
+}
+
 /// What is compiled before the sources are there stays when they change.
 #[test]
 fn dependencies_are_a_layer_of_their_own() {
-    let all = instructions();
-    let built = |rest: &str| rest.contains("cargo build --release --locked");
-    let first = all
-        .iter()
-        .position(|(name, rest)| name == "RUN" && built(rest));
-    let copies = all
-        .iter()
-        .position(|(name, rest)| name == "COPY" && rest == "src src");
-    let (first, copies) = (first.unwrap(), copies.unwrap());
-    assert!(
-        first < copies,
-        "the dependencies are built with the sources"
-    );
-    for (name, rest) in &all[..copies] {
+    let leading = leading_to("build");
+    let compiles = |(name, rest): &&Instruction| {
+        name == "RUN" && rest.contains("cargo build --release --locked")
+    };
+    assert_eq!(leading.iter().filter(compiles).count(), 2);
+    for (name, rest) in leading_to("dependencies") {
         let mut sources = rest.split(' ').rev().skip(1);
-        let known = [".cargo", "Cargo.toml", "Cargo.lock", "docs"];
+        let known = [".cargo", "Cargo.toml", "Cargo.lock"];
         assert!(
-            name != "COPY"
-                || sources.all(|path| known.contains(&path) || path.starts_with("scripts/")),
-            "COPY {rest}: before the dependencies are built"
+            name != "COPY" || sources.all(|path| known.contains(&path)),
+            "COPY {rest}: its changes would build the dependencies anew"
         );
         assert!(
             name != "ARG" || !rest.starts_with("REVISION") && !rest.starts_with("VERSION"),
             "ARG {rest}: each commit would build the dependencies anew"
         );
     }
+    let below = leading_to("dependencies");
+    assert_eq!(below.iter().filter(compiles).count(), 1);
 }
 
 #[test]
