@@ -21,7 +21,7 @@ CHART = ROOT / "helm/pacs-gateway"
 
 # What tables of the operator's own hold: they are empty in config/gateway.toml.
 AE_TITLE = {"type": "string", "pattern": r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"}
-CIDR = {"type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"}
+CIDR = {"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$"}
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$"}
 SIZE = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([KMGTkmgt][Ii]?)?[Bb]?$", "minimum": 0}
 TEXTS = {"type": "array", "items": {"type": "string"}}
