@@ -14,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import tomllib
 
 import yaml
 
 import checks
+import particulars
 from checks import VERSIONS
 from helm4 import Helm4, Refused
 
@@ -111,6 +113,7 @@ def rendering(helms, _binary):
         for check in (checks.names, checks.restricted, checks.mounts, checks.selectors, checks.probes):
             yield from (f"{name}: {complaint}" for complaint in check(three))
         yield from (f"{name}: {complaint}" for complaint in checks.validity(three))
+        yield from (f"{name}: {complaint}" for complaint in particulars.check(name, three, tomllib.loads(toml_of(three))))
     print(f"{count} objects valid for Kubernetes {' and '.join(VERSIONS)}, the same with Helm 3 and Helm 4")
 
 
@@ -166,7 +169,15 @@ def missing(wanted, found, path):
 
 
 def refused(binary, rendered, work):
-    """Whether `check` refuses a configuration. Files that Kubernetes would mount are made here, and the model is the
+    """Whether `check` refuses a configuration."""
+    command, environment = at_home(binary, "check", rendered, work)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    if done.returncode:
+        yield f"check refuses it: {done.stderr}{done.stdout}"
+
+
+def at_home(binary, subcommand, rendered, work):
+    """How the gateway of a pod is started here. Files that Kubernetes would mount are made, and the model is the
     smallest of the repository, on the processor: what is asked is whether every key and value is taken."""
     text = toml_of(rendered)
     for file in re.findall(rf'"{SECRETS}/([^"]+)"', text):
@@ -180,9 +191,50 @@ def refused(binary, rendered, work):
     own |= {"INFERENCE__SESSIONS": "1", "DECODE__WORKERS": "1"}
     environment = {"ORT_DYLIB_PATH": str(ROOT / ".deps/onnxruntime/lib/libonnxruntime.so")} | os.environ
     environment |= variables(rendered) | {f"PACS_GATEWAY__{key}": value for key, value in own.items()}
-    done = subprocess.run([binary, "check", "--config", config], capture_output=True, text=True, timeout=60, env=environment)
-    if done.returncode:
-        yield f"check refuses it: {done.stderr}{done.stdout}"
+    return [binary, subcommand, "--config", config], environment
+
+
+def serving(helms, binary):
+    """The gateway of a pod answers the C-ECHO of the chart's own test, rejects who is not named, and ends in its time."""
+    rendered = objects(helms.template3(MINIMAL))
+    command, environment = at_home(binary, "serve", rendered, helms.work)
+    free = {"DICOM__BIND": "127.0.0.1:0", "HTTP__BIND": "127.0.0.1:0", "HTTP__PROBE_BIND": "127.0.0.1:0"}
+    free |= {"SPOOL__DIR": str(helms.work / "spool"), "SHUTDOWN__DELAY": "0s"}
+    environment |= {f"PACS_GATEWAY__{key}": value for key, value in free.items()}
+    (hook,) = [each for each in rendered if each["kind"] == "Pod"]
+    echo = hook["spec"]["containers"][0]["args"]
+    log = helms.work / "log"
+    with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr, env=environment) as gateway:
+        try:
+            port = wait_for(lambda: ready(log, gateway))
+            echo[2] = re.sub(r"@.*", f"@127.0.0.1:{port}", echo[2])
+            for title, fine in ((echo[4], True), ("STRANGER", False)):
+                echo[4] = title
+                done = subprocess.run([binary, *echo], capture_output=True, text=True, timeout=60)
+                if (done.returncode == 0) != fine:
+                    yield f"{echo} ends with {done.returncode}: {done.stdout}{done.stderr}"
+            gateway.terminate()
+            if code := gateway.wait(timeout=60):
+                yield f"the gateway ends with {code}: {log.read_text()}"
+        finally:
+            gateway.kill()
+
+
+def ready(log, gateway):
+    """The port of the DICOM listener, once the log has it."""
+    if gateway.poll() is not None:
+        raise RuntimeError(f"the gateway ended: {log.read_text()}")
+    found = re.search(r'"dicom_port": ?(\d+)', log.read_text())
+    return found and found[1]
+
+
+def wait_for(condition):
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        if found := condition():
+            return found
+        time.sleep(0.05)
+    raise RuntimeError("the gateway is not ready after a minute")
 
 
 @functools.cache
@@ -456,7 +508,7 @@ def topology(helms, _binary):
         yield "the gateway declares the topology as well"
 
 
-PARTS = {part.__name__: part for part in (rendering, configuration, refusals, shutdown, fetching, documents, topology)}
+PARTS = {part.__name__: part for part in (rendering, configuration, serving, refusals, shutdown, fetching, documents, topology)}
 
 
 def main():
