@@ -196,23 +196,33 @@ def at_home(binary, subcommand, rendered, work):
 
 def serving(helms, binary):
     """The gateway of a pod answers the C-ECHO of the chart's own test, rejects who is not named, and ends in its time."""
-    rendered = objects(helms.template3(MINIMAL))
+    yield from serving_with(helms, binary, MINIMAL, "dicom_port")
+    tls = {"dicom": {"plain": False, "tls": {"enabled": True, "existingSecret": "a"}}}
+    if b"--tls-ca" in subprocess.run([binary, "echo", "--help"], capture_output=True, timeout=60).stdout:
+        yield from serving_with(helms, binary, merged(MINIMAL, tls), "dicom_tls_port")
+
+
+def serving_with(helms, binary, values, listener):
+    rendered = objects(helms.template3(values))
     command, environment = at_home(binary, "serve", rendered, helms.work)
     free = {"DICOM__BIND": "127.0.0.1:0", "HTTP__BIND": "127.0.0.1:0", "HTTP__PROBE_BIND": "127.0.0.1:0"}
     free |= {"SPOOL__DIR": str(helms.work / "spool"), "SHUTDOWN__DELAY": "0s"}
+    if listener == "dicom_tls_port":
+        free["DICOM__TLS__BIND"] = "127.0.0.1:0"
     environment |= {f"PACS_GATEWAY__{key}": value for key, value in free.items()}
     (hook,) = [each for each in rendered if each["kind"] == "Pod"]
-    echo = hook["spec"]["containers"][0]["args"]
+    echo = [text.replace(SECRETS, str(helms.work / "secrets")) for text in hook["spec"]["containers"][0]["args"]]
     log = helms.work / "log"
     with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr, env=environment) as gateway:
         try:
-            port = wait_for(lambda: ready(log, gateway))
+            port = wait_for(lambda: ready(log, gateway, listener))
             echo[2] = re.sub(r"@.*", f"@127.0.0.1:{port}", echo[2])
             for title, fine in ((echo[4], True), ("STRANGER", False)):
                 echo[4] = title
                 done = subprocess.run([binary, *echo], capture_output=True, text=True, timeout=60)
                 if (done.returncode == 0) != fine:
                     yield f"{echo} ends with {done.returncode}: {done.stdout}{done.stderr}"
+            print(f"C-ECHO at {listener}: {echo[2]} answered, {title} rejected")
             gateway.terminate()
             if code := gateway.wait(timeout=60):
                 yield f"the gateway ends with {code}: {log.read_text()}"
@@ -220,11 +230,11 @@ def serving(helms, binary):
             gateway.kill()
 
 
-def ready(log, gateway):
-    """The port of the DICOM listener, once the log has it."""
+def ready(log, gateway, listener):
+    """The port of a listener, once the log has it."""
     if gateway.poll() is not None:
         raise RuntimeError(f"the gateway ended: {log.read_text()}")
-    found = re.search(r'"dicom_port": ?(\d+)', log.read_text())
+    found = re.search(rf'"{listener}": ?"?(\d+)', log.read_text())
     return found and found[1]
 
 
@@ -242,8 +252,10 @@ def pem(work):
     """A certificate and its key, for whatever needs one."""
     key, certificate = work / "test.key", work / "test.crt"
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
-    names = ["-subj", "/CN=gateway.test", "-addext", "subjectAltName=DNS:gateway.test", "-keyout", key, "-out", certificate]
-    subprocess.run([*command, *names], check=True, capture_output=True, timeout=30)
+    command += ["-subj", "/CN=gateway.test", "-addext", "subjectAltName=DNS:gateway.test,IP:127.0.0.1"]
+    # No authority: it is the server's, the client's and, as what is trusted, its own.
+    command += ["-addext", "basicConstraints=critical,CA:FALSE", "-keyout", key, "-out", certificate]
+    subprocess.run(command, check=True, capture_output=True, timeout=30)
     return certificate.read_text(), key.read_text()
 
 
