@@ -110,7 +110,7 @@ def rendering(helms, _binary):
         if title not in notes or "echoscu" not in notes:
             yield f"{name}: the notes do not say how to connect"
         count += len(three)
-        for check in (checks.names, checks.restricted, checks.mounts, checks.selectors, checks.probes):
+        for check in (checks.names, checks.labels, checks.restricted, checks.mounts, checks.selectors, checks.probes):
             yield from (f"{name}: {complaint}" for complaint in check(three))
         yield from (f"{name}: {complaint}" for complaint in checks.validity(three))
         yield from (f"{name}: {complaint}" for complaint in particulars.check(name, three, tomllib.loads(toml_of(three))))
@@ -427,7 +427,7 @@ def documents(helms, _binary):
 def unknown(keys, schema, path):
     for key, value in keys.items():
         if key not in schema["properties"]:
-            yield f"{path}.{key} of config/gateway.toml is not in the schema of the chart: run scripts/chart.py"
+            yield f"{path}.{key} of config/gateway.toml is not in the schema of the chart: run .deps/chart-venv/bin/python scripts/chart.py"
         elif isinstance(value, dict) and "properties" in schema["properties"][key]:
             yield from unknown(value, schema["properties"][key], f"{path}.{key}")
 
