@@ -1,6 +1,6 @@
 """Makes the schema of the chart's values, and their table in its README, from where the values are told.
 
-    python scripts/chart.py [--check]
+    .deps/chart-venv/bin/python scripts/chart.py [--check]
 
 helm/pacs-gateway/values.yaml tells each value of the chart: the comment above it is its meaning, its default gives the
 type, and a line `# @ {…}` narrows that with JSON Schema. config/gateway.toml tells each key below `config`: the shape of
@@ -21,7 +21,7 @@ CHART = ROOT / "helm/pacs-gateway"
 
 # What tables of the operator's own hold: they are empty in config/gateway.toml.
 AE_TITLE = {"type": "string", "pattern": r"^[!-\[\]-~]([ -\[\]-~]{0,14}[!-\[\]-~])?$"}
-CIDR = {"type": "string", "pattern": "^[0-9A-Fa-f:.]+(/[0-9]{1,3})?$"}
+CIDR = {"type": "string", "pattern": "^[0-9A-Fa-f:.]+/[0-9]{1,3}$"}
 DURATION = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d))+$"}
 SIZE = {"type": ["string", "integer"], "pattern": "^[0-9]+ ?([KMGTkmgt][Ii]?)?[Bb]?$", "minimum": 0}
 TEXTS = {"type": "array", "items": {"type": "string"}}
@@ -229,7 +229,7 @@ def main():
     stale = [name for name, text in made.items() if not (CHART / name).is_file() or (CHART / name).read_text() != text]
     if "--check" in sys.argv[1:]:
         for name in stale:
-            print(f"helm/pacs-gateway/{name} is not what values.yaml and config/gateway.toml say: run scripts/chart.py")
+            print(f"helm/pacs-gateway/{name} is not what values.yaml and config/gateway.toml say: run .deps/chart-venv/bin/python scripts/chart.py")
         return bool(stale)
     for name in stale:
         (CHART / name).write_text(made[name])

@@ -30,6 +30,19 @@ def names(objects):
             yield f"{key} has no name that Kubernetes takes"
 
 
+def labels(objects):
+    """Each object says what it belongs to, by the labels that Kubernetes recommends. The operator's own need not."""
+    wanted = {"app.kubernetes.io/instance": "gw", "app.kubernetes.io/managed-by": "Helm", "app.kubernetes.io/part-of": "pacs-gateway"}
+    for each in objects:
+        own = each["metadata"].get("labels", {})
+        if "release" in each.get("data", {}):
+            continue
+        if not wanted.items() <= own.items() or not {"helm.sh/chart", "app.kubernetes.io/version"} <= own.keys():
+            yield f"{each['kind']} {each['metadata']['name']} has the labels {own}"
+        if not all(isinstance(value, str) for value in own.values()):
+            yield f"{each['kind']} {each['metadata']['name']} has a label that is no text: {own}"
+
+
 def validity(objects):
     """Each object is what its API takes: Kubernetes' own by its schemas, the others by ours."""
     for each in objects:

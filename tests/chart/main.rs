@@ -19,6 +19,11 @@ fn the_rendered_configuration_is_the_one_asked_for_and_the_gateway_takes_it() {
 }
 
 #[test]
+fn the_gateway_of_a_pod_answers_the_charts_own_echo_and_no_stranger() {
+    run("serving");
+}
+
+#[test]
 fn a_wrong_value_is_refused_by_its_name() {
     run("refusals");
 }

@@ -10,9 +10,9 @@
 {{- end -}}
 
 {{/*
-Seconds that the drain needs at worst (src/app.rs, in its order): shutdown.delay, associations, 2 s for reports, studies
-twice (a model being loaded, then the studies), outbox, 2 s for housekeeping, 2 s for HTTP. 5 s are for the start of the
-signal and the end of the process. A test compares this with the source.
+Seconds that the drain needs at worst (src/app.rs): shutdown.delay, associations, studies twice (a model being loaded,
+then the studies), outbox, and 10 s for what has a fixed time: reports, housekeeping, HTTP and the like. 5 s more are for
+the signal's way and the end of the process. A test compares this with the source.
 */}}
 {{- define "pacs-gateway.drainSeconds" -}}
 {{- $grace := .Values.config.shutdown | default dict -}}
@@ -20,7 +20,7 @@ signal and the end of the process. A test compares this with the source.
 {{- $associations := include "pacs-gateway.milliseconds" (get $grace "associations" | default "10s") | int64 -}}
 {{- $studies := include "pacs-gateway.milliseconds" (get $grace "studies" | default "10s") | int64 -}}
 {{- $outbox := include "pacs-gateway.milliseconds" (get $grace "outbox" | default "5s") | int64 -}}
-{{- $total := add $delay $associations $studies $studies $outbox 6000 5000 -}}
+{{- $total := add $delay $associations $studies $studies $outbox 10000 5000 -}}
 {{- div (add $total 999) 1000 -}}
 {{- end -}}
 

@@ -1,6 +1,7 @@
 {{/*
 TOML of a table. Helm's own toToml writes every number as a float, because Helm reads every number of a values file as
-one. Values first, then the tables below: a TOML table ends where the next one begins. JSON's escapes are TOML's.
+one. Values first, then the tables below: a TOML table ends where the next one begins. JSON's numbers and escapes are
+TOML's.
 */}}
 {{- define "pacs-gateway.toml" -}}
 {{- $path := .path -}}
@@ -35,8 +36,6 @@ one. Values first, then the tables below: a TOML table ends where the next one b
 {{- $rest = true -}}
 {{- end -}}
 {{- end }} }
-{{- else if kindIs "float64" . -}}
-{{- if eq (floor .) . -}}{{- printf "%.0f" . -}}{{- else -}}{{- toJson . -}}{{- end -}}
 {{- else -}}
 {{- toJson . -}}
 {{- end -}}
