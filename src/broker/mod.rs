@@ -264,15 +264,12 @@ impl Publisher {
             let Some(open) = link else {
                 match Link::open(&self.config).await {
                     Ok(opened) => {
-                        self.count_connect("connected");
+                        self.metrics.broker_connections_total.inc();
                         *failures = 0;
                         *link = Some(opened);
                         self.tell(Ok(()));
                     }
-                    Err(err) => {
-                        self.count_connect("failed");
-                        self.away(&err, failures, flush, stop).await;
-                    }
+                    Err(err) => self.away(&err, failures, flush, stop).await,
                 }
                 continue;
             };
@@ -350,11 +347,6 @@ impl Publisher {
             self.outbox.confirmed(confirmed, now).await?;
         }
         Ok(broken)
-    }
-
-    fn count_connect(&self, result: &str) {
-        let connects = &self.metrics.broker_connects_total;
-        connects.with_label_values(&[result]).inc();
     }
 
     fn tell(&self, outcome: Result<(), &PublishError>) {
