@@ -368,6 +368,58 @@ fn preset_metrics_start_at_zero_for_every_value_of_the_document() {
     complain(&differences(&code, &document, "docs/metrics.md"));
 }
 
+/// What stands between the bracket that opens `text` and the one that closes it, split at commas.
+fn arguments(text: &str) -> Vec<String> {
+    let (mut depth, mut quoted, mut escaped) = (0_u32, false, false);
+    let (mut all, mut one) = (Vec::new(), String::new());
+    for c in text.chars() {
+        let (was_quoted, was_escaped) = (quoted, std::mem::take(&mut escaped));
+        match c {
+            '\\' if quoted && !was_escaped => escaped = true,
+            '"' if !was_escaped => quoted = !quoted,
+            _ if was_quoted => {}
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' if depth == 0 => break,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(std::mem::take(&mut one));
+                continue;
+            }
+            _ => {}
+        }
+        one.push(c);
+    }
+    all.push(one);
+    all.iter().map(|one| one.trim().to_owned()).collect()
+}
+
+#[test]
+fn every_log_field_is_documented() {
+    let mut fields = BTreeSet::new();
+    for path in files("src", &["rs"]) {
+        let code = code(&path);
+        for level in ["debug!(", "info!(", "warn!(", "error!("] {
+            for (at, _) in code.match_indices(level) {
+                let named = arguments(&code[at + level.len()..]);
+                let named = named
+                    .iter()
+                    .filter(|one| !one.is_empty() && !one.starts_with('"'));
+                fields.extend(named.map(|one| {
+                    let name = one.trim_start_matches(['%', '?']);
+                    let name = name.split('=').next().unwrap().trim();
+                    name.to_owned()
+                }));
+            }
+        }
+    }
+    let document = rows(&read("docs/logs.md"))
+        .into_iter()
+        .filter(|row| row[0].starts_with('`'))
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    complain(&differences(&fields, &document, "docs/logs.md"));
+}
+
 #[test]
 fn every_configuration_key_is_documented_with_its_default() {
     let code = keys()

@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use super::{Config, credentials};
 use crate::tls::{Identity, TlsError, client_config};
 
-/// Where it failed: label of `broker_connects_total`.
+/// Where it failed: label of `broker_connect_failures_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reason {
     /// A file of ours cannot be used.

@@ -206,13 +206,16 @@ impl Publisher {
             let Some(open) = link else {
                 match Link::open(&config).await {
                     Ok(opened) => {
-                        self.count_connect("connected");
+                        self.metrics.broker_connections_total.inc();
                         *failures = 0;
                         *link = Some(opened);
                         self.tell(Ok(()));
                     }
                     Err(away) => {
-                        self.count_connect(away.reason.as_str());
+                        self.metrics
+                            .broker_connect_failures_total
+                            .with_label_values(&[away.reason.as_str()])
+                            .inc();
                         let err = PublishError::Connection(away.text);
                         self.away(&err, failures, flush, stop).await;
                     }
@@ -317,11 +320,6 @@ impl Publisher {
             trace::confirmed(&self.tracer, sent, now);
         }
         Ok(broken)
-    }
-
-    fn count_connect(&self, result: &str) {
-        let connects = &self.metrics.broker_connects_total;
-        connects.with_label_values(&[result]).inc();
     }
 
     fn tell(&self, outcome: Result<(), &PublishError>) {

@@ -84,9 +84,8 @@ impl Pacs {
         let result = match &asked {
             Ok(Some(Ok(Some(_)))) => "counted",
             Ok(Some(Ok(None))) => "uncounted",
-            Ok(Some(Err(_))) => "failed",
+            Ok(Some(Err(_))) | Err(_) => "failed",
             Ok(None) => "not-asked",
-            Err(_) => "timeout",
         };
         let questions = &metrics.pacs_questions_total;
         questions.with_label_values(&[result]).inc();

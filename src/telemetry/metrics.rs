@@ -2,8 +2,8 @@
 //!
 //! Names follow the Prometheus conventions (base units, `_total`, `_seconds`). Label values come from
 //! fixed lists in the code, are names of installed models, or, in one metric, AE titles that the
-//! configuration lists: nothing that a peer or a file says ever
-//! becomes one. `docs/metrics.md` is held to this file by a test.
+//! configuration lists: nothing that a peer or a file says becomes one. `docs/metrics.md` is held to
+//! this file by a test.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -223,8 +223,10 @@ pub struct Metrics {
     pub broker_connected: IntGauge,
     /// 1 while the broker takes nothing because it is short of memory or disk.
     pub broker_blocked: IntGauge,
-    /// Attempts to connect to the broker, by result.
-    pub broker_connects_total: IntCounterVec,
+    /// Connections to the broker that were made.
+    pub broker_connections_total: IntCounter,
+    /// Attempts to connect to the broker that failed, by stage.
+    pub broker_connect_failures_total: IntCounterVec,
     /// Bytes of state.db and its log.
     pub database_bytes: IntGauge,
     /// Writes that wait for the database.
@@ -344,8 +346,15 @@ impl Metrics {
                 "associations_active",
                 "Associations established at this moment",
             )?,
-            associations_limit: make.gauge("associations_limit", "Associations that may be established at the same time")?,
-            association_duration_seconds: make.histogram("association_duration_seconds", "Seconds from the connection to the end of its association", &MINUTES)?,
+            associations_limit: make.gauge(
+                "associations_limit",
+                "Associations that may be established at the same time",
+            )?,
+            association_duration_seconds: make.histogram(
+                "association_duration_seconds",
+                "Seconds from the connection to the end of its association",
+                &MINUTES,
+            )?,
             associations_rejected_total: make.counters(
                 "associations_rejected_total",
                 "Association requests rejected, by reason",
@@ -362,7 +371,11 @@ impl Metrics {
                 "store_duration_seconds",
                 "Seconds from a C-STORE command to its response",
             )?,
-            sender_instances_total: make.counters("sender_instances_total", "C-STORE requests, by configured calling AE title and result", &["calling_ae", "result"])?,
+            sender_instances_total: make.counters(
+                "sender_instances_total",
+                "C-STORE requests, by configured calling AE title and result",
+                &["calling_ae", "result"],
+            )?,
             pdu_errors_total: make.counters(
                 "pdu_errors_total",
                 "Violations of the DICOM upper layer protocol, by kind",
@@ -404,16 +417,35 @@ impl Metrics {
                 "commitments_open",
                 "Storage Commitment requests that are not reported yet",
             )?,
-            commitments_oldest_age_seconds: make.gauge("commitments_oldest_age_seconds", "Age of the oldest Storage Commitment request that is not reported yet")?,
+            commitments_oldest_age_seconds: make.gauge(
+                "commitments_oldest_age_seconds",
+                "Age of the oldest Storage Commitment request that is not reported yet",
+            )?,
             spool_instances: make.gauge("spool_instances", "Instances in the spool")?,
             spool_bytes: make.gauge("spool_bytes", "Bytes of data sets in the spool")?,
             spool_free_bytes: make
                 .gauge("spool_free_bytes", "Free bytes of the spool's file system")?,
-            spool_limit_bytes: make.gauge("spool_limit_bytes", "Bytes of data sets at which the spool takes no more")?,
-            spool_capacity_bytes: make.gauge("spool_capacity_bytes", "Size of the spool's file system")?,
-            spool_free_inodes: make.gauge("spool_free_inodes", "Free inodes of the spool's file system")?,
-            spool_commit_duration_seconds: make.seconds("spool_commit_duration_seconds", "Seconds from the last fragment of an instance to its being durable")?,
-            spool_write_errors_total: make.counters("spool_write_errors_total", "Instances that could not be written to the spool, by kind", &["kind"])?,
+            spool_limit_bytes: make.gauge(
+                "spool_limit_bytes",
+                "Bytes of data sets at which the spool takes no more",
+            )?,
+            spool_capacity_bytes: make.gauge(
+                "spool_capacity_bytes",
+                "Size of the spool's file system",
+            )?,
+            spool_free_inodes: make.gauge(
+                "spool_free_inodes",
+                "Free inodes of the spool's file system",
+            )?,
+            spool_commit_duration_seconds: make.seconds(
+                "spool_commit_duration_seconds",
+                "Seconds from the last fragment of an instance to its being durable",
+            )?,
+            spool_write_errors_total: make.counters(
+                "spool_write_errors_total",
+                "Instances that could not be written to the spool, by kind",
+                &["kind"],
+            )?,
             spool_shedding: make.gauge("spool_shedding", "1 while the spool takes no more")?,
             spool_oldest_age_seconds: make.gauge(
                 "spool_oldest_age_seconds",
@@ -429,14 +461,35 @@ impl Metrics {
                 &["reason"],
             )?,
             studies_open: make.gauge("studies_open", "Studies being received")?,
-            studies_oldest_open_age_seconds: make.gauge("studies_oldest_open_age_seconds", "Seconds since the first instance of the oldest study being received")?,
+            studies_oldest_open_age_seconds: make.gauge(
+                "studies_oldest_open_age_seconds",
+                "Seconds since the first instance of the oldest study being received",
+            )?,
             studies_in_work: make.gauge("studies_in_work", "Studies being worked on")?,
             studies_running: make.gauge("studies_running", "Studies being worked on")?,
-            studies_running_limit: make.gauge("studies_running_limit", "Studies that may be worked on at the same time")?,
-            studies_oldest_in_work_age_seconds: make.gauge("studies_oldest_in_work_age_seconds", "Seconds since the oldest study that is not finished was found complete")?,
-            study_assembly_duration_seconds: make.histogram("study_assembly_duration_seconds", "Seconds from the first instance of a revision to its being complete", &MINUTES)?,
-            study_processing_duration_seconds: make.histogram("study_processing_duration_seconds", "Seconds from complete to finished, waiting included", &MINUTES)?,
-            study_deferrals_total: make.counters("study_deferrals_total", "Attempts at a study that did not end and are made again, by reason", &["reason"])?,
+            studies_running_limit: make.gauge(
+                "studies_running_limit",
+                "Studies that may be worked on at the same time",
+            )?,
+            studies_oldest_in_work_age_seconds: make.gauge(
+                "studies_oldest_in_work_age_seconds",
+                "Seconds since the oldest study that is not finished was found complete",
+            )?,
+            study_assembly_duration_seconds: make.histogram(
+                "study_assembly_duration_seconds",
+                "Seconds from the first instance of a revision to its being complete",
+                &MINUTES,
+            )?,
+            study_processing_duration_seconds: make.histogram(
+                "study_processing_duration_seconds",
+                "Seconds from complete to finished, waiting included",
+                &MINUTES,
+            )?,
+            study_deferrals_total: make.counters(
+                "study_deferrals_total",
+                "Attempts at a study that did not end and are made again, by reason",
+                &["reason"],
+            )?,
             studies_completed_total: make.counters(
                 "studies_completed_total",
                 "Studies found complete, by method",
@@ -446,8 +499,15 @@ impl Metrics {
                 "study_revisions_total",
                 "Revisions of studies that had been finished before",
             )?,
-            pacs_questions_total: make.counters("pacs_questions_total", "Questions to the PACS how many instances a study has, by result", &["result"])?,
-            pacs_question_duration_seconds: make.seconds("pacs_question_duration_seconds", "Seconds that the PACS took to answer or to fail")?,
+            pacs_questions_total: make.counters(
+                "pacs_questions_total",
+                "Questions to the PACS how many instances a study has, by result",
+                &["result"],
+            )?,
+            pacs_question_duration_seconds: make.seconds(
+                "pacs_question_duration_seconds",
+                "Seconds that the PACS took to answer or to fail",
+            )?,
             outcomes_total: make.counters(
                 "outcomes_total",
                 "Messages made, by model and outcome",
@@ -500,10 +560,23 @@ impl Metrics {
             )?,
             decoder_workers: make.gauge("decoder_workers", "Decoding processes")?,
             decoder_workers_busy: make.gauge("decoder_workers_busy", "Decoding processes at work")?,
-            decoder_workers_limit: make.gauge("decoder_workers_limit", "Decoding processes there may be")?,
-            decode_requests_total: make.counters("decode_requests_total", "Frames asked for, by result", &["result"])?,
-            decode_queue_depth: make.gauge("decode_queue_depth", "Pieces of work that wait for a decoder")?,
-            decode_queue_seconds: make.seconds("decode_queue_seconds", "Seconds a piece of work waited for a decoder")?,
+            decoder_workers_limit: make.gauge(
+                "decoder_workers_limit",
+                "Decoding processes there may be",
+            )?,
+            decode_requests_total: make.counters(
+                "decode_requests_total",
+                "Frames asked for, by result",
+                &["result"],
+            )?,
+            decode_queue_depth: make.gauge(
+                "decode_queue_depth",
+                "Pieces of work that wait for a decoder",
+            )?,
+            decode_queue_seconds: make.seconds(
+                "decode_queue_seconds",
+                "Seconds a piece of work waited for a decoder",
+            )?,
             prepare_duration_seconds: make.seconds(
                 "prepare_duration_seconds",
                 "Seconds from file to tensor, per image",
@@ -523,11 +596,31 @@ impl Metrics {
                 "Samples per run, by model",
                 &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0],
             )?,
-            inference_runs_total: make.counters("inference_runs_total", "Runs of a model, by result", &["model", "result"])?,
-            inference_queue_depth: make.gauges("inference_queue_depth", "Samples that wait for a run, by model", &["model"])?,
-            inference_slots_waiting: make.gauges("inference_slots_waiting", "Samples that wait to be prepared because the queue has no room, by model", &["model"])?,
-            inference_sessions: make.gauges("inference_sessions", "Sessions, by model", &["model"])?,
-            inference_sessions_busy: make.gauges("inference_sessions_busy", "Sessions that run a batch, by model", &["model"])?,
+            inference_runs_total: make.counters(
+                "inference_runs_total",
+                "Runs of a model, by result",
+                &["model", "result"],
+            )?,
+            inference_queue_depth: make.gauges(
+                "inference_queue_depth",
+                "Samples that wait for a run, by model",
+                &["model"],
+            )?,
+            inference_slots_waiting: make.gauges(
+                "inference_slots_waiting",
+                "Samples that wait for room in the queue to be prepared, by model",
+                &["model"],
+            )?,
+            inference_sessions: make.gauges(
+                "inference_sessions",
+                "Sessions, by model",
+                &["model"],
+            )?,
+            inference_sessions_busy: make.gauges(
+                "inference_sessions_busy",
+                "Sessions that run a batch, by model",
+                &["model"],
+            )?,
             inference_worker_deaths_total: make.counters(
                 "inference_worker_deaths_total",
                 "Processes of a model that ended in the middle of a run or did not start, by reason",
@@ -539,15 +632,27 @@ impl Metrics {
                 "Seconds in explaining the findings of a study, by model",
                 &SECONDS,
             )?,
-            explanations_total: make.counters("explanations_total", "Findings to be explained, by model and result", &["model", "result"])?,
+            explanations_total: make.counters(
+                "explanations_total",
+                "Findings to be explained, by model and result",
+                &["model", "result"],
+            )?,
             artefacts_kept_total: make.counters(
                 "artefacts_kept_total",
                 "Pictures and masks kept, by kind",
                 &["kind"],
             )?,
             artefact_bytes: make.gauge("artefact_bytes", "Bytes of pictures and masks on disk")?,
-            model_info: make.gauges("model_info", "1 for every model being served", &["model", "version", "sha256"])?,
-            models_serving: make.gauges("models_serving", "1 for every version that runs, by role", &["model", "version", "role"])?,
+            model_info: make.gauges(
+                "model_info",
+                "1 for every model being served",
+                &["model", "version", "sha256"],
+            )?,
+            models_serving: make.gauges(
+                "models_serving",
+                "1 for every version that runs, by role",
+                &["model", "version", "role"],
+            )?,
             model_reloads_total: make.counters(
                 "model_reloads_total",
                 "Changes of the models folder that were acted on, by model and result",
@@ -588,7 +693,10 @@ impl Metrics {
                 "publish_latency_seconds",
                 "Seconds from making a message to the broker's confirm",
             )?,
-            publish_confirm_duration_seconds: make.seconds("publish_confirm_duration_seconds", "Seconds from sending a group of messages to the last answer")?,
+            publish_confirm_duration_seconds: make.seconds(
+                "publish_confirm_duration_seconds",
+                "Seconds from sending a group of messages to the last answer",
+            )?,
             spans_exported_total: make.counter(
                 "spans_exported_total",
                 "Spans that the collector has taken",
@@ -604,11 +712,32 @@ impl Metrics {
                 "broker_blocked",
                 "1 while the broker takes nothing because it is short of memory or disk",
             )?,
-            broker_connects_total: make.counters("broker_connects_total", "Attempts to connect to the broker, by result", &["result"])?,
-            database_bytes: make.gauge("database_bytes", "Bytes of the database of ledger and outbox, its log included")?,
-            database_queue_depth: make.gauge("database_queue_depth", "Writes that wait for the database or are being committed")?,
-            database_commit_duration_seconds: make.seconds("database_commit_duration_seconds", "Seconds of a commit, which several writes share")?,
-            database_commits_total: make.counters("database_commits_total", "Commits, by result", &["result"])?,
+            broker_connect_failures_total: make.counters(
+                "broker_connect_failures_total",
+                "Attempts to connect to the broker that failed, by reason",
+                &["reason"],
+            )?,
+            broker_connections_total: make.counter(
+                "broker_connections_total",
+                "Connections to the broker that were made",
+            )?,
+            database_bytes: make.gauge(
+                "database_bytes",
+                "Bytes of the database of ledger and outbox, its log included",
+            )?,
+            database_queue_depth: make.gauge(
+                "database_queue_depth",
+                "Writes that wait for the database or are being committed",
+            )?,
+            database_commit_duration_seconds: make.seconds(
+                "database_commit_duration_seconds",
+                "Seconds of a commit, which several writes share",
+            )?,
+            database_commits_total: make.counters(
+                "database_commits_total",
+                "Commits, by result",
+                &["result"],
+            )?,
             time_to_finding_seconds: make.histograms_by(
                 "time_to_finding_seconds",
                 "Seconds from the last instance of a study to its message",
@@ -758,7 +887,7 @@ impl Metrics {
             (&self.study_deferrals_total, &["database", "internal"]),
             (
                 &self.pacs_questions_total,
-                &["counted", "uncounted", "failed", "timeout", "not-asked"],
+                &["counted", "uncounted", "failed", "not-asked"],
             ),
             (&self.decoder_deaths_total, &["crash", "memory", "timeout"]),
             (
@@ -770,17 +899,9 @@ impl Metrics {
                 &["ack", "nack", "returned", "connection"],
             ),
             (
-                &self.broker_connects_total,
+                &self.broker_connect_failures_total,
                 &[
-                    "connected",
-                    "files",
-                    "dns",
-                    "refused",
-                    "timeout",
-                    "tls",
-                    "auth",
-                    "vhost",
-                    "other",
+                    "files", "dns", "refused", "timeout", "tls", "auth", "vhost", "other",
                 ],
             ),
             (&self.database_commits_total, &["committed", "failed"]),

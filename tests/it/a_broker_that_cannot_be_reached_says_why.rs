@@ -62,7 +62,7 @@ fn told(gateway: &Gateway, reason: &str, words: &str) {
 }
 
 fn failures(gateway: &Gateway, reason: &str) -> f64 {
-    gateway.metric("broker_connects_total", &[("result", reason)])
+    gateway.metric("broker_connect_failures_total", &[("reason", reason)])
 }
 
 /// Threads of the AMQP client.

@@ -94,5 +94,5 @@ fn told(gateway: &Gateway, reason: &str, words: &str) {
             .as_str()
             .is_some_and(|error| error.contains(words))
     });
-    assert!(gateway.metric("broker_connects_total", &[("result", reason)]) >= 1.0);
+    assert!(gateway.metric("broker_connect_failures_total", &[("reason", reason)]) >= 1.0);
 }

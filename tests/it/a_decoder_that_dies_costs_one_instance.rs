@@ -102,6 +102,9 @@ fn one_that_needs_too_much_memory_is_ended_and_its_instance_refused() {
 fn refused_and_kept(gateway: &Gateway, study: &Study, code: &str, death: &str) {
     assert_eq!(gateway.study(&study.uid)["instances"][0]["refusal"], code);
     assert!(gateway.metric("decoder_deaths_total", &[("reason", death)]) >= 1.0);
+    let failed = [("result", "failed")];
+    assert_eq!(gateway.metric("decode_requests_total", &failed), 1.0);
+    assert_eq!(gateway.metric("decoder_workers_busy", &[]), 0.0);
     assert_eq!(
         gateway.metric("quarantined_instances_total", &[("reason", code)]),
         1.0

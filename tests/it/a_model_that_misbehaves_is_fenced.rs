@@ -122,6 +122,8 @@ fn a_fence_opens_again_when_the_model_answers() {
     let gateway = Gateway::start(&options);
     failed_with(&ask(&gateway, "XA", MARKED), "inference-crashed");
     assert_eq!(gateway.metric("model_fenced", &[("model", "crashes")]), 1.0);
+    let died = [("model", "crashes"), ("result", "died")];
+    assert_eq!(gateway.metric("inference_runs_total", &died), 2.0);
     wait_for("answer of the model", SOON, || {
         let data = ask(&gateway, "XA", ORDINARY);
         looked_at(&data).then_some(()).or_else(|| {

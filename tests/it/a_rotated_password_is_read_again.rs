@@ -38,7 +38,7 @@ fn the_next_connection_uses_the_new_one() {
         .node()
         .control(&["close_all_connections", "rotation"]);
     wait_until("a refusal", SOON, || {
-        gateway.metric("broker_connects_total", &[("result", "auth")]) >= 1.0
+        gateway.metric("broker_connect_failures_total", &[("reason", "auth")]) >= 1.0
     });
     let study = send();
     fs::write(&password, "second secret\n").unwrap();
@@ -52,7 +52,7 @@ fn the_next_connection_uses_the_new_one() {
         .node()
         .control(&["close_all_connections", "rotation"]);
     wait_until("a missing file", SOON, || {
-        gateway.metric("broker_connects_total", &[("result", "files")]) >= 1.0
+        gateway.metric("broker_connect_failures_total", &[("reason", "files")]) >= 1.0
     });
     let refusal = Gateway::refusal(&options);
     assert_eq!(refusal.code, Some(64));

@@ -66,6 +66,14 @@ fn check(options: &Options, disk: &SmallDisk, turns_newcomers_away: bool) {
         assert_eq!(answer, Answer::Rejected(2, 3, 1), "come back later");
         assert_eq!(gateway.get("/readyz")["spool"]["reason"], "disk-full");
     }
+    // Somebody is told while the disk is still full.
+    let reason = match turns_newcomers_away {
+        true => ("spool_shedding", vec![]),
+        false => ("spool_write_errors_total", vec![("kind", "no-space")]),
+    };
+    wait_until("the full disk in the metrics", SOON, || {
+        gateway.metric(reason.0, &reason.1) == 1.0 && gateway.metric("spool_free_bytes", &[]) < 3e6
+    });
     disk.empty(&ballast);
     takes_instances_again(&gateway);
     assert_eq!(peer.store(&refused.1), 0, "the association has lived on");

@@ -144,5 +144,5 @@ fn told(gateway: &Gateway, reason: &str, words: &str) {
 }
 
 fn failures(gateway: &Gateway, reason: &str) -> f64 {
-    gateway.metric("broker_connects_total", &[("result", reason)])
+    gateway.metric("broker_connect_failures_total", &[("reason", reason)])
 }

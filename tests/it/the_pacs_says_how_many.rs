@@ -19,6 +19,10 @@ fn images(study: &Study, count: u16) -> Vec<Instance> {
     (1..=count).map(|number| study.image(number)).collect()
 }
 
+fn questions(gateway: &Gateway, result: &str) -> f64 {
+    gateway.metric("pacs_questions_total", &[("result", result)])
+}
+
 /// The PACS has three, the gateway first two and then three.
 #[test]
 fn more_than_are_here() {
@@ -55,6 +59,9 @@ fn more_than_are_here() {
     let other = &messages[&other.uid][0]["data"]["study"]["completeness"];
     assert_eq!(other["method"], "quiet-period");
     assert_eq!(other["evidence"][0]["verdict"], "unknown");
+    assert!(questions(&gateway, "counted") >= 2.0);
+    assert!(questions(&gateway, "uncounted") >= 1.0);
+    assert_eq!(questions(&gateway, "failed"), 0.0);
 }
 
 /// DCMTK's `dcmqrscp` knows the study and leaves the optional key out: that says nothing.
@@ -100,4 +107,8 @@ fn a_pacs_that_does_not_answer_holds_nothing_up() {
     let log = gateway.log();
     let warnings = log.matches("did not say how many instances").count();
     assert_eq!(warnings, 1, "it is left alone after the first");
+    assert_eq!(questions(&gateway, "failed"), 1.0);
+    assert!(questions(&gateway, "not-asked") >= 2.0);
+    let asked = gateway.metric("pacs_question_duration_seconds_count", &[]);
+    assert_eq!(asked, 1.0);
 }
