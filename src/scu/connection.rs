@@ -4,23 +4,21 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::io;
 
-use dicom_ul::association::Error as UlError;
-use dicom_ul::association::client::ClientAssociationOptions;
 use dicom_ul::pdu::{
-    AssociationRJResult, PDataValue, PDataValueType, Pdu, PresentationContextNegotiated,
-    PresentationContextResultReason, UserVariableItem,
+    AssociationRJResult, AssociationRQ, PDataValue, PDataValueType, Pdu,
+    PresentationContextNegotiated, PresentationContextProposed, RequestorRoles, UserVariableItem,
 };
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::link::{Link, NoLink};
+use super::link::{Link, MAX_PDU_LENGTH, NoLink};
 use super::{PATIENCE, ScuError, Target};
 use crate::dicom::command::{Command, CommandField, DATA_SET_PRESENT, MAX_COMMAND_LENGTH};
-use crate::dicom::{AeTitle, FileMeta, Status, VERIFICATION};
-
-/// Maximum PDU length we offer. We receive responses only.
-const MAX_PDU_LENGTH: u32 = 16_384;
+use crate::dicom::{
+    APPLICATION_CONTEXT_NAME, AeTitle, FileMeta, IMPLEMENTATION_CLASS_UID,
+    IMPLEMENTATION_VERSION_NAME, Status, VERIFICATION,
+};
 
 /// Largest PDU we send, whatever the peer would take.
 const LARGEST_SENT_PDU: u32 = 131_072;
@@ -50,7 +48,7 @@ impl Connection {
         calling: &AeTitle,
         contexts: Vec<(&str, Vec<&str>)>,
     ) -> Result<Self, ScuError> {
-        Self::associate(target, options(target, calling, contexts)).await
+        Self::associate(target, proposal(target, calling, contexts)).await
     }
 
     /// The same for one SOP class of which we are the provider: proposes the roles SCU=0, SCP=1
@@ -62,33 +60,29 @@ impl Connection {
         sop_class: &str,
         transfer_syntaxes: Vec<&str>,
     ) -> Result<Self, ScuError> {
-        let options = options(target, calling, vec![(sop_class, transfer_syntaxes)]);
-        let options = options.with_role_selection(sop_class.to_owned(), false, true);
-        let connection = Self::associate(target, options).await?;
-        if refuses_provider(connection.association.user_variables(), sop_class) {
+        let mut request = proposal(target, calling, vec![(sop_class, transfer_syntaxes)]);
+        let roles = RequestorRoles {
+            scu: false,
+            scp: true,
+        };
+        let roles = UserVariableItem::ScuScpRoleSelectionSubItem(sop_class.to_owned(), roles);
+        request.user_variables.push(roles);
+        let connection = Self::associate(target, request).await?;
+        if refuses_provider(&connection.association.user_variables, sop_class) {
             connection.release().await;
             return Err(ScuError::RoleRefused(target.to_string()));
         }
         Ok(connection)
     }
 
-    async fn associate(
-        target: &Target,
-        options: ClientAssociationOptions<'_>,
-    ) -> Result<Self, ScuError> {
-        let established = timeout(PATIENCE * 2, Link::establish(target, options)).await;
-        let mut association = match established {
+    async fn associate(target: &Target, request: AssociationRQ) -> Result<Self, ScuError> {
+        let established = timeout(PATIENCE * 2, Link::establish(target, request)).await;
+        let association = match established {
             Err(_) => return Err(ScuError::TimedOut("association request")),
-            Ok(Err(NoLink::Tls(source))) => {
-                let target = target.to_string();
-                return Err(ScuError::Tls { target, source });
-            }
-            Ok(Err(NoLink::Peer(error))) => return Err(refused(target, error)),
+            Ok(Err(error)) => return Err(refused(target, error)),
             Ok(Ok(association)) => association,
         };
-        // A command and a last short fragment must not wait for an acknowledgement.
-        association.tcp().set_nodelay(true).map_err(lost)?;
-        let fragment_length = fragment_length(association.acceptor_max_pdu_length());
+        let fragment_length = fragment_length(association.peer_max_pdu_length);
         Ok(Self {
             association,
             buffer: Vec::new(),
@@ -123,10 +117,7 @@ impl Connection {
     }
 
     fn accepted(&self) -> impl Iterator<Item = &PresentationContextNegotiated> {
-        self.association
-            .presentation_contexts()
-            .iter()
-            .filter(|context| context.reason == PresentationContextResultReason::Acceptance)
+        self.association.contexts.iter()
     }
 
     /// Performs C-ECHO.
@@ -238,7 +229,7 @@ impl Connection {
     }
 
     /// Aborts the association.
-    pub(super) async fn abort(self) {
+    pub(super) async fn abort(mut self) {
         let _ = timeout(PATIENCE, self.association.abort()).await;
     }
 
@@ -345,24 +336,30 @@ fn status_of(response: &Command) -> Result<Status, ScuError> {
     status.ok_or(ScuError::UnexpectedAnswer("no status"))
 }
 
-/// What we propose: one presentation context per entry.
-fn options<'a>(
-    target: &Target,
-    calling: &AeTitle,
-    contexts: Vec<(&str, Vec<&str>)>,
-) -> ClientAssociationOptions<'a> {
-    let mut options = ClientAssociationOptions::new()
-        .calling_ae_title(calling.as_str().to_owned())
-        .called_ae_title(target.ae_title.as_str().to_owned())
-        .max_pdu_length(MAX_PDU_LENGTH)
-        .connection_timeout(PATIENCE)
-        .read_timeout(PATIENCE)
-        .write_timeout(PATIENCE);
-    for (abstract_syntax, transfer_syntaxes) in contexts {
-        let transfer_syntaxes = transfer_syntaxes.into_iter().map(str::to_owned).collect();
-        options = options.with_presentation_context(abstract_syntax.to_owned(), transfer_syntaxes);
+/// What we propose: one presentation context per entry. More than there are IDs are left out, and
+/// their instances are told to be not accepted.
+fn proposal(target: &Target, calling: &AeTitle, contexts: Vec<(&str, Vec<&str>)>) -> AssociationRQ {
+    let ids = (1..=u8::MAX).step_by(2);
+    let proposed = ids.zip(contexts).map(|(id, (class, syntaxes))| {
+        let transfer_syntaxes = syntaxes.into_iter().map(str::to_owned).collect();
+        PresentationContextProposed {
+            id,
+            abstract_syntax: class.to_owned(),
+            transfer_syntaxes,
+        }
+    });
+    AssociationRQ {
+        protocol_version: 1,
+        calling_ae_title: calling.as_str().to_owned(),
+        called_ae_title: target.ae_title.as_str().to_owned(),
+        application_context_name: APPLICATION_CONTEXT_NAME.to_owned(),
+        presentation_contexts: proposed.collect(),
+        user_variables: vec![
+            UserVariableItem::MaxLength(MAX_PDU_LENGTH),
+            UserVariableItem::ImplementationClassUID(IMPLEMENTATION_CLASS_UID.to_owned()),
+            UserVariableItem::ImplementationVersionName(IMPLEMENTATION_VERSION_NAME.to_owned()),
+        ],
     }
-    options
 }
 
 /// Whether the answer to our role selection says that we are not the provider.
@@ -419,29 +416,24 @@ fn lost(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> ScuError 
     ScuError::Lost(error.into())
 }
 
-fn refused(target: &Target, error: UlError) -> ScuError {
+fn refused(target: &Target, error: NoLink) -> ScuError {
     let target = target.to_string();
     match error {
-        UlError::Rejected { association_rj, .. } => ScuError::Rejected {
+        NoLink::Rejected(rejection) => ScuError::Rejected {
             target,
-            permanence: match association_rj.result {
+            permanence: match rejection.result {
                 AssociationRJResult::Permanent => "permanent",
                 AssociationRJResult::Transient => "transient",
             },
-            reason: association_rj.source.to_string(),
+            reason: rejection.source.to_string(),
         },
-        UlError::NoAcceptedPresentationContexts { .. } => ScuError::NothingAccepted(target),
-        other => ScuError::Establish {
-            target,
-            source: Box::new(other),
-        },
+        NoLink::NothingAccepted => ScuError::NothingAccepted(target),
+        NoLink::Failed(source) => ScuError::Establish { target, source },
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use dicom_ul::pdu::RequestorRoles;
-
     use super::*;
     use crate::dicom::STORAGE_COMMITMENT;
 

@@ -2,7 +2,7 @@
 //! instances of a study it has, N-EVENT-REPORT to report commitments.
 //!
 //! C-ECHO checks a connection, C-STORE sends files as they are. Nothing is converted: a file goes
-//! out in the transfer syntax it is stored in, or not at all with a reason. Association set-up is
+//! out in the transfer syntax it is stored in, or not at all with a reason. The PDU types are
 //! dicom-ul's; data sets are streamed from the file in our own P-DATA-TF PDUs, because the
 //! library's writer buffers as much as the peer's maximum length, which a peer may set to "no
 //! limit".
@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 pub use self::event::{EventReport, report_event};
 pub use self::find::{Found, find_instances, find_study};
+pub use self::link::LinkError;
 pub use self::peers::Peers;
 pub use self::send::{SendError, Sent, Summary, send};
 
@@ -27,7 +28,7 @@ use self::connection::Connection;
 use crate::dicom::ae_title::AeTitleError;
 use crate::dicom::transfer_syntax::{EXPLICIT_VR_LITTLE_ENDIAN, IMPLICIT_VR_LITTLE_ENDIAN};
 use crate::dicom::{AeTitle, Status, VERIFICATION};
-use crate::tls::{Client, TlsError};
+use crate::tls::Client;
 
 /// What stands before an address where TLS is spoken.
 const TLS: &str = "tls://";
@@ -116,18 +117,8 @@ pub enum ScuError {
     Establish {
         /// Whom we called.
         target: String,
-        /// What the network or dicom-ul says.
-        #[source]
-        source: Box<dicom_ul::association::Error>,
-    },
-    /// Our certificate, its key or the authorities cannot be used.
-    #[error("failed to connect to {target} with TLS")]
-    Tls {
-        /// Whom we called.
-        target: String,
-        /// What is wrong.
-        #[source]
-        source: TlsError,
+        /// What is in the way.
+        source: LinkError,
     },
     /// The peer rejected the association.
     #[error("{target} rejected the association ({permanence}): {reason}")]

@@ -46,6 +46,17 @@ fn a_called_ae_title_that_is_not_ours() {
 }
 
 #[test]
+fn a_called_ae_title_that_is_ours_too() {
+    let options = Options::new()
+        .set("dicom.ae_title", "ANOTHER")
+        .set("dicom.called_ae_titles", ["THIRD", "PACSGATEWAY"])
+        .set("dicom.accept_any_called_ae_title", false);
+    let gateway = Gateway::start(&options);
+    let (_, answer) = RawPeer::request(gateway.dicom_port, "CT1", &[]).unwrap();
+    assert_eq!(answer, Answer::Accepted);
+}
+
+#[test]
 fn one_association_too_many() {
     let gateway = Gateway::start(&Options::new().set("dicom.max_associations", 1));
     let study = Study::ct();

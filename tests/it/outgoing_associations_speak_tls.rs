@@ -92,7 +92,7 @@ fn on_the_command_line() {
     for (output, reason) in [
         (
             ours("echo", &to("localhost"), Some(&ct1), &stranger, &[]),
-            "UnknownIssuer",
+            "no TLS handshake: invalid peer certificate: UnknownIssuer",
         ),
         (
             ours("echo", &wrong_name, Some(&ct1), &ca, &[]),
