@@ -1,6 +1,8 @@
 //! Who may ask for what: every operation of the OpenAPI document, with no token, with one that nobody
 //! has, and with one of each role, from each place that tokens come from.
 
+use std::io::{Read, Write};
+
 use serde_json::Value;
 
 use crate::support::gateway::beside;
@@ -317,4 +319,47 @@ fn agent_text(port: u16, path: &str) -> String {
         .call()
         .unwrap();
     answer.body_mut().read_to_string().unwrap()
+}
+
+#[test]
+fn and_waits_for_nobody_for_ever() {
+    let gateway = Gateway::start(&Options::new());
+    let connect = |said: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.http_port)).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(2 * SOON)).unwrap();
+        stream
+    };
+    let post = format!(
+        "POST /api/v1/outbox/retry HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 9\r\n\r\nhalf",
+        gateway.authorization()
+    );
+    for (said, answer) in [
+        ("", ""),
+        ("GET /livez HT", ""),
+        // One request, and nothing after it.
+        ("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200"),
+        (&post, "HTTP/1.1 408"),
+    ]
+    .map(|(said, answer)| (connect(said), answer))
+    {
+        let mut heard = Vec::new();
+        let mut stream = said;
+        stream.read_to_end(&mut heard).unwrap();
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(heard.starts_with(answer), "{heard}");
+    }
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "x".repeat(70_000)
+    );
+    let fields = "X: y\r\n".repeat(70);
+    for head in [
+        head,
+        format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+    ] {
+        let mut heard = [0; 12];
+        connect(&head).read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"HTTP/1.1 431");
+    }
 }
