@@ -2,6 +2,7 @@
 //! has, and with one of each role, from each place that tokens come from.
 
 use std::io::{Read, Write};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -129,6 +130,11 @@ fn and_lets_nobody_else_in() {
             }
         }
     }
+    // HEAD asks for what GET gives.
+    for (_, path, role) in operations.iter().filter(|(method, ..)| method == "get") {
+        let expected = if role == "none" { 200 } else { 401 };
+        assert_eq!(ask(port, "head", path, None).0, expected, "{path}");
+    }
     // What the document does not list is not there.
     let documented = |method: &str, path: &str| {
         let same = |(m, p, _): &(String, String, String)| m == method && p == path;
@@ -167,7 +173,12 @@ fn and_a_new_token_counts_at_once() {
     };
     assert_eq!(status(READ_FILE), 200);
     tokens.write("read", "another-token-to-read-with");
+    let asked = Instant::now();
     assert_eq!(status(READ_FILE), 401);
+    assert!(
+        asked.elapsed() >= Duration::from_millis(250),
+        "a guess costs time"
+    );
     assert_eq!(status("another-token-to-read-with"), 200);
     // One file that is gone concerns its own token only, and whoever has that one may try again.
     std::fs::remove_file(tokens.folder.path().join("read")).unwrap();
@@ -183,8 +194,10 @@ fn and_a_new_token_counts_at_once() {
     assert_ne!(gateway.authorization(), before);
     let old = ask(gateway.http_port, "get", "/api/v1/models", Some(&before));
     assert_eq!(old.0, 401);
-    let told = peers::run(beside(&gateway).args(["models", "ls"]));
+    let told = peers::run(beside(&gateway).arg("status"));
     peers::succeeded(&told);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["ports"]["http"], gateway.http_port);
     let file = gateway.dir().join("spool/operator.token");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
