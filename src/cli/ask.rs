@@ -1,4 +1,4 @@
-//! How commands ask the running gateway, over its HTTP API; and `study`.
+//! How commands ask the running gateway, over its HTTP API; `status` and `study`.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -68,6 +68,17 @@ enum StudyQuestion {
         #[arg(long)]
         yes: bool,
     },
+}
+
+/// Arguments of `status`.
+#[derive(Args)]
+pub(super) struct StatusArgs {
+    #[command(flatten)]
+    gateway: Gateway,
+}
+
+pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
+    print(&get(&args.gateway, "status")?)
 }
 
 /// A span of time.

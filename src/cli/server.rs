@@ -1,5 +1,6 @@
 //! Which gateway a command asks, and with which token.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,7 +20,7 @@ const TOKEN: &str = "PACS_GATEWAY_TOKEN";
 /// Where the gateway is, and who asks.
 #[derive(Args)]
 pub(super) struct Gateway {
-    /// URL of the gateway's HTTP server; without, this machine and the port of `http.bind`.
+    /// URL of the gateway's HTTP server; without, `http.bind` on this machine.
     #[arg(long, global = true, env = "PACS_GATEWAY_URL")]
     url: Option<String>,
     /// PEM file of the authority of the server's certificate; without, those of the system.
@@ -102,19 +103,19 @@ impl Gateway {
     }
 
     /// The gateway of our own configuration on this machine. Its certificate carries other names than
-    /// the loopback address, so without `--ca` it is not checked: the way to ourselves is as safe as
-    /// it is without TLS.
+    /// its address, so without `--ca` it is not checked: the way to ourselves is as safe as it is
+    /// without TLS.
     fn here(&self) -> anyhow::Result<(String, TlsConfig)> {
         let config = self.config()?;
-        let port = config.http.bind.rsplit(':').next().unwrap_or_default();
+        let address = local(&config.http.bind);
         if config.http.tls.certificate.as_os_str().is_empty() {
-            return Ok((format!("http://127.0.0.1:{port}"), client().build()));
+            return Ok((format!("http://{address}"), client().build()));
         }
         let tls = match &self.ca {
             Some(_) => self.tls()?,
             None => client().disable_verification(true).build(),
         };
-        Ok((format!("https://127.0.0.1:{port}"), tls))
+        Ok((format!("https://{address}"), tls))
     }
 
     fn config(&self) -> anyhow::Result<Config> {
@@ -132,7 +133,7 @@ impl Gateway {
             Err(std::env::VarError::NotUnicode(_)) => bail!("{TOKEN} is no text"),
             Err(std::env::VarError::NotPresent) => {}
         }
-        if !private(base) {
+        if self.url.is_some() && !private(base) {
             bail!(
                 "a token is needed: give --token-file, or set PACS_GATEWAY_TOKEN_FILE or {TOKEN}. \
                  That of the local operator is not sent to {base}"
@@ -156,6 +157,15 @@ fn client() -> TlsConfigBuilder {
     TlsConfig::builder().unversioned_rustls_crypto_provider(provider)
 }
 
+/// Where to connect to what listens on `bind`.
+fn local(bind: &str) -> String {
+    match bind.parse::<SocketAddr>() {
+        Ok(SocketAddr::V4(v4)) if v4.ip().is_unspecified() => format!("127.0.0.1:{}", v4.port()),
+        Ok(SocketAddr::V6(v6)) if v6.ip().is_unspecified() => format!("[::1]:{}", v6.port()),
+        _ => bind.to_owned(),
+    }
+}
+
 /// Whether nobody else reads on the way: this machine, or TLS.
 fn private(base: &str) -> bool {
     let Ok(uri) = base.parse::<Uri>() else {
@@ -172,6 +182,18 @@ fn private(base: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_asked_here() {
+        for (bind, asked) in [
+            ("0.0.0.0:8080", "127.0.0.1:8080"),
+            ("[::]:8080", "[::1]:8080"),
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("localhost:80", "localhost:80"),
+        ] {
+            assert_eq!(local(bind), asked);
+        }
+    }
 
     #[test]
     fn the_local_token_stays_on_this_machine_or_is_encrypted() {

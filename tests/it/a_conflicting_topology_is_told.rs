@@ -5,7 +5,7 @@ use crate::support::topology::Bus;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, rabbit, wait_for};
 
 #[test]
-fn the_brokers_words_are_in_the_readiness_report() {
+fn the_brokers_words_are_in_the_status_report() {
     let Some(route) = rabbit::shared() else {
         return;
     };

@@ -1,6 +1,9 @@
 //! Who may ask for what: every operation of the OpenAPI document, with no token, with one that nobody
 //! has, and with one of each role, from each place that tokens come from.
 
+use std::io::{Read, Write};
+use std::time::{Duration, Instant};
+
 use serde_json::Value;
 
 use crate::support::gateway::beside;
@@ -127,6 +130,11 @@ fn and_lets_nobody_else_in() {
             }
         }
     }
+    // HEAD asks for what GET gives.
+    for (_, path, role) in operations.iter().filter(|(method, ..)| method == "get") {
+        let expected = if role == "none" { 200 } else { 401 };
+        assert_eq!(ask(port, "head", path, None).0, expected, "{path}");
+    }
     // What the document does not list is not there.
     let documented = |method: &str, path: &str| {
         let same = |(m, p, _): &(String, String, String)| m == method && p == path;
@@ -165,7 +173,12 @@ fn and_a_new_token_counts_at_once() {
     };
     assert_eq!(status(READ_FILE), 200);
     tokens.write("read", "another-token-to-read-with");
+    let asked = Instant::now();
     assert_eq!(status(READ_FILE), 401);
+    assert!(
+        asked.elapsed() >= Duration::from_millis(250),
+        "a guess costs time"
+    );
     assert_eq!(status("another-token-to-read-with"), 200);
     // One file that is gone concerns its own token only, and whoever has that one may try again.
     std::fs::remove_file(tokens.folder.path().join("read")).unwrap();
@@ -181,8 +194,10 @@ fn and_a_new_token_counts_at_once() {
     assert_ne!(gateway.authorization(), before);
     let old = ask(gateway.http_port, "get", "/api/v1/models", Some(&before));
     assert_eq!(old.0, 401);
-    let told = peers::run(beside(&gateway).args(["models", "ls"]));
+    let told = peers::run(beside(&gateway).arg("status"));
     peers::succeeded(&told);
+    let told: Value = serde_json::from_slice(&told.stdout).unwrap();
+    assert_eq!(told["ports"]["http"], gateway.http_port);
     let file = gateway.dir().join("spool/operator.token");
     let mode =
         std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
@@ -317,4 +332,47 @@ fn agent_text(port: u16, path: &str) -> String {
         .call()
         .unwrap();
     answer.body_mut().read_to_string().unwrap()
+}
+
+#[test]
+fn and_waits_for_nobody_for_ever() {
+    let gateway = Gateway::start(&Options::new());
+    let connect = |said: &str| {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", gateway.http_port)).unwrap();
+        stream.write_all(said.as_bytes()).unwrap();
+        stream.set_read_timeout(Some(2 * SOON)).unwrap();
+        stream
+    };
+    let post = format!(
+        "POST /api/v1/outbox/retry HTTP/1.1\r\nHost: x\r\nAuthorization: {}\r\nContent-Length: 9\r\n\r\nhalf",
+        gateway.authorization()
+    );
+    for (said, answer) in [
+        ("", ""),
+        ("GET /livez HT", ""),
+        // One request, and nothing after it.
+        ("GET /livez HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200"),
+        (&post, "HTTP/1.1 408"),
+    ]
+    .map(|(said, answer)| (connect(said), answer))
+    {
+        let mut heard = Vec::new();
+        let mut stream = said;
+        stream.read_to_end(&mut heard).unwrap();
+        let heard = String::from_utf8(heard).unwrap();
+        assert!(heard.starts_with(answer), "{heard}");
+    }
+    let head = format!(
+        "GET /livez HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n",
+        "x".repeat(70_000)
+    );
+    let fields = "X: y\r\n".repeat(70);
+    for head in [
+        head,
+        format!("GET /livez HTTP/1.1\r\nHost: x\r\n{fields}\r\n"),
+    ] {
+        let mut heard = [0; 12];
+        connect(&head).read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"HTTP/1.1 431");
+    }
 }

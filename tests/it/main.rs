@@ -96,6 +96,7 @@ mod quarantine_is_shown_retried_and_deleted;
 mod replay_finds_the_same_again;
 mod same_instance_twice;
 mod same_uid_other_bytes;
+mod schemathesis_finds_nothing;
 mod senders_come_back_when_there_is_room;
 mod sigterm_drains;
 mod slow_senders_cost_little_memory;
