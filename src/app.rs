@@ -18,6 +18,7 @@ use crate::child;
 use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
+use crate::durable::database::Database;
 use crate::findings::event::RuntimeFacts;
 use crate::http::{Access, Api, Phase, Ports, Server};
 use crate::inference::Gate;
@@ -56,6 +57,7 @@ pub struct App {
     broker_state: watch::Receiver<broker::State>,
     access: Arc<Access>,
     ports: Ports,
+    database: Database,
 }
 
 /// When to end.
@@ -99,7 +101,7 @@ impl App {
             .context("spool.dir")?;
         let commitments = commitment::Store::new(database.clone());
         let procedures = procedure::Store::new(database.clone());
-        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database));
+        let (ledger, outbox) = (Ledger::new(database.clone()), Outbox::new(database.clone()));
         let desk = Arc::new(Desk::default());
         let (wake, wake_ups) = mpsc::channel(WAKE_UPS);
         let (release, releases) = mpsc::channel(WAKE_UPS);
@@ -189,6 +191,7 @@ impl App {
             broker_state,
             access,
             ports,
+            database,
             config,
         })
     }
@@ -243,17 +246,23 @@ impl App {
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
         let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
         let pipeline_run = self.pipeline.run(self.inbox, finish.clone());
+        let room = in_time(self.database.clone(), finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
+            room.await;
             pipeline_run.await;
             Ok::<(), String>(())
         });
         let publisher_run = self.publisher.run(flush.clone(), stop.clone());
+        let room = in_time(self.database.clone(), flush.clone());
         let mut publisher = Stage::spawn("publisher", async {
+            room.await;
             publisher_run.await;
             Ok::<(), String>(())
         });
         let reporter_run = self.reporter.run(refuse.clone());
+        let room = in_time(self.database, refuse.clone());
         let mut reporter = Stage::spawn("reporter", async {
+            room.await;
             reporter_run.await;
             Ok::<(), String>(())
         });
@@ -344,6 +353,15 @@ impl App {
             phase,
             ports: self.ports,
         }
+    }
+}
+
+/// Who keeps books begins when they are open: on a full disk that can be late. Who is told to end waits
+/// no longer.
+async fn in_time(database: Database, end: CancellationToken) {
+    tokio::select! {
+        () = database.opened() => {}
+        () = end.cancelled() => {}
     }
 }
 

@@ -67,10 +67,13 @@ impl Housekeeper {
     /// Looks once a second until `stop`, and once more.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DatabaseError> {
         let mut looks: u64 = 0;
+        let mut said = None;
         while !stop.is_cancelled() {
-            if let Err(err) = self.look(looks).await {
-                tracing::warn!(error = %err, "housekeeping failed; it is tried again");
+            let error = self.look(looks).await.err().map(|err| err.to_string());
+            if let Some(error) = error.as_ref().filter(|_| error != said) {
+                tracing::warn!(error, "housekeeping failed; it is tried again");
             }
+            said = error;
             looks += 1;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -83,8 +86,9 @@ impl Housekeeper {
 
     async fn look(&self, looks: u64) -> Result<(), DatabaseError> {
         self.checkpoint().await;
-        self.release().await?;
+        // First those of the spool: on a full disk nothing else may work.
         self.gauges().await?;
+        self.release().await?;
         if looks.is_multiple_of(EXPIRE_EVERY) {
             let now = Timestamp::now();
             let before = Timestamp(now.0.saturating_sub(micros(self.config.retention.get())));
