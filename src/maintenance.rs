@@ -112,6 +112,9 @@ impl Housekeeper {
         let spool = self.spool.clone();
         let work = move || {
             spool.refresh();
+            if let Err(err) = spool.keep_reserve() {
+                tracing::warn!(error = %err, "no room is kept for a start on a full disk");
+            }
             spool.checkpoint()
         };
         if let Ok(Err(err)) = tokio::task::spawn_blocking(work).await {
