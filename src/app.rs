@@ -18,7 +18,7 @@ use crate::child;
 use crate::commitment::desk::Desk;
 use crate::config::Config;
 use crate::decoder::Decoders;
-use crate::durable::database::Meter;
+use crate::durable::database::{Database, Meter};
 use crate::findings::event::RuntimeFacts;
 use crate::http::pause::Switches;
 use crate::http::reload::{Order as Wish, Outcome};
@@ -77,6 +77,7 @@ pub struct App {
     reloads: mpsc::Sender<Wish>,
     last_reload: Live<Option<Outcome>>,
     ports: Ports,
+    database: Database,
 }
 
 /// When to end.
@@ -261,7 +262,7 @@ impl App {
                 ledger,
                 commitments,
                 outbox,
-                database,
+                database: database.clone(),
                 procedures,
                 metrics,
             },
@@ -274,6 +275,7 @@ impl App {
             reloads,
             last_reload,
             ports,
+            database,
             config,
         })
     }
@@ -336,17 +338,23 @@ impl App {
         let mut scp = Stage::spawn("scp", self.listener.run(refuse.clone(), stop.clone()));
         let watch = Arc::clone(&self.pipeline.registry).watch(finish.clone());
         let pipeline_run = self.pipeline.run(self.inbox, finish.clone());
+        let room = in_time(self.database.clone(), finish.clone());
         let mut pipeline = Stage::spawn("pipeline", async {
+            room.await;
             pipeline_run.await;
             Ok::<(), String>(())
         });
         let publisher_run = self.publisher.run(flush.clone(), stop.clone());
+        let room = in_time(self.database.clone(), flush.clone());
         let mut publisher = Stage::spawn("publisher", async {
+            room.await;
             publisher_run.await;
             Ok::<(), String>(())
         });
         let reporter_run = self.reporter.run(refuse.clone());
+        let room = in_time(self.database, refuse.clone());
         let mut reporter = Stage::spawn("reporter", async {
+            room.await;
             reporter_run.await;
             Ok::<(), String>(())
         });
@@ -456,6 +464,15 @@ impl App {
             phase,
             ports: self.ports,
         }
+    }
+}
+
+/// Who keeps books begins when they are open: on a full disk that can be late. Who is told to end waits
+/// no longer.
+async fn in_time(database: Database, end: CancellationToken) {
+    tokio::select! {
+        () = database.opened() => {}
+        () = end.cancelled() => {}
     }
 }
 

@@ -77,10 +77,13 @@ impl Housekeeper {
     /// Looks once a second until `stop`, and once more.
     pub async fn run(self, stop: CancellationToken) -> Result<(), DatabaseError> {
         let mut looks: u64 = 0;
+        let mut said = None;
         while !stop.is_cancelled() {
-            if let Err(err) = self.look(looks).await {
-                tracing::warn!(error = %err, "housekeeping failed; it is tried again");
+            let error = self.look(looks).await.err().map(|err| err.to_string());
+            if let Some(error) = error.as_ref().filter(|_| error != said) {
+                tracing::warn!(error, "housekeeping failed; it is tried again");
             }
+            said = error;
             looks += 1;
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => {}
@@ -119,6 +122,9 @@ impl Housekeeper {
         let spool = self.spool.clone();
         let work = move || {
             spool.refresh();
+            if let Err(err) = spool.keep_reserve() {
+                tracing::warn!(error = %err, "no room is kept for a start on a full disk");
+            }
             spool.checkpoint()
         };
         if let Ok(Err(err)) = tokio::task::spawn_blocking(work).await {

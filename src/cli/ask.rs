@@ -70,17 +70,6 @@ enum StudyQuestion {
     },
 }
 
-/// Arguments of `status`.
-#[derive(Args)]
-pub(super) struct StatusArgs {
-    #[command(flatten)]
-    gateway: Gateway,
-}
-
-pub(super) fn status(args: &StatusArgs) -> anyhow::Result<ExitCode> {
-    print(&get(&args.gateway, "status")?)
-}
-
 /// A span of time.
 #[derive(Args)]
 pub(super) struct SpanArgs {

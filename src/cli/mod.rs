@@ -74,8 +74,6 @@ enum Command {
     Send(scu::SendArgs),
     /// C-FIND: how many instances of a study does a PACS have?
     Find(scu::FindArgs),
-    /// Where everything stands in the running gateway, as JSON.
-    Status(ask::StatusArgs),
     /// What the running gateway knows of studies.
     Study(ask::StudyArgs),
     /// Tell the running gateway that a study is complete.
@@ -145,7 +143,6 @@ pub fn main() -> ExitCode {
         Command::Echo(args) => scu::echo(&args),
         Command::Send(args) => scu::send(&args),
         Command::Find(args) => scu::find(&args),
-        Command::Status(args) => ask::status(&args),
         Command::Study(args) => ask::study(&args),
         Command::Complete(args) => complete::run(&args),
         Command::Ledger(args) => ledger::run(&args),

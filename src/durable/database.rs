@@ -4,20 +4,27 @@
 //! closures that wait, commits once with `synchronous = FULL`, and only then answers them. So a reply
 //! means durable, one failing write does not spoil its neighbours, and many small writes share one
 //! sync. Reads use their own connection (WAL), and see what has been committed.
+//!
+//! SQLite cannot even read without a little room for its log. On a full disk a database is opened
+//! later, when there is some; until then reads and writes fail as they do when the disk becomes full.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, mpsc};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use prometheus::{Histogram, IntCounter, IntGauge};
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+
+use super::is_full;
 
 /// Writes that may wait for the writer thread; beyond it callers wait in turn.
 const QUEUE: usize = 1024;
 /// Writes that share one commit.
 const GROUP: usize = 512;
+/// Between attempts to open a database on a full disk.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// A failed read or write.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -33,6 +40,9 @@ pub enum DatabaseError {
     /// SQLite refused the statement or the commit (for example on a full disk).
     #[error("database: {0}")]
     Sqlite(String),
+    /// There has been no room to open it yet.
+    #[error("the disk is full, the database is not open yet")]
+    NoRoom,
     /// The writer thread is gone.
     #[error("the database is closed")]
     Closed,
@@ -123,53 +133,46 @@ pub struct Database {
     path: Arc<Path>,
     meter: Arc<OnceLock<Meter>>,
     jobs: mpsc::SyncSender<Box<dyn Job>>,
-    reader: Arc<Mutex<Connection>>,
+    /// `None`: not open yet.
+    reader: Arc<Mutex<Option<Connection>>>,
+    open: watch::Receiver<bool>,
 }
 
 impl Database {
-    /// Opens `path`, applies `schema` (idempotent statements) and starts the writer. The format of a
-    /// file is in SQLite's `user_version`, from 1; each of `upgrades` brings one to the next.
+    /// Opens `path`, now or as soon as the disk has room, applies `schema` (idempotent statements) and
+    /// starts the writer. The format of a file is in SQLite's `user_version`, from 1; each of `upgrades`
+    /// brings one to the next.
     ///
     /// # Errors
     /// A file that cannot be opened, or whose format a newer gateway has written.
     pub fn open(path: &Path, schema: &str, upgrades: &[&str]) -> Result<Self, DatabaseError> {
-        let fail = |err: rusqlite::Error| DatabaseError::Open {
-            path: path.to_owned(),
-            reason: err.to_string(),
-        };
-        let writer = connect(path).map_err(fail)?;
-        // A process before this one may have ended over a failed sync, and then memory alone holds
-        // some of the log, which later syncs do not write again. So all of it is written anew.
-        writer
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
-            .map_err(fail)?;
-        let found: i64 = writer
-            .query_row("PRAGMA user_version", [], |row| row.get(0))
-            .map_err(fail)?;
-        let wanted = 1 + i64::try_from(upgrades.len()).unwrap_or(i64::MAX);
-        if found > wanted {
-            return Err(DatabaseError::Open {
-                path: path.to_owned(),
-                reason: format!("its format is {found}, this gateway knows up to {wanted}"),
-            });
-        }
-        for (format, upgrade) in (1..).zip(upgrades) {
-            if found > 0 && found <= format {
-                let next = format + 1;
-                let whole = format!("BEGIN; {upgrade}; PRAGMA user_version = {next}; COMMIT;");
-                writer.execute_batch(&whole).map_err(fail)?;
+        let (writer, reader) = match prepare(path, schema, upgrades) {
+            Ok((writer, reader)) => (Some(writer), Some(reader)),
+            Err(err) if path.parent().is_some_and(is_full) => {
+                tracing::error!(error = %err, "the disk is full; the database is opened when there is room");
+                (None, None)
             }
-        }
-        // One transaction, or a crash would leave tables of this format in a file without one.
-        let whole = format!("BEGIN; {schema}; PRAGMA user_version = {wanted}; COMMIT;");
-        writer.execute_batch(&whole).map_err(fail)?;
-        let reader = connect(path).map_err(fail)?;
+            Err(err) => return Err(err),
+        };
+        let (opened, open) = watch::channel(writer.is_some());
+        let reader = Arc::new(Mutex::new(reader));
+        let late = Late {
+            path: path.to_owned(),
+            schema: schema.to_owned(),
+            upgrades: upgrades.iter().map(|&step| step.to_owned()).collect(),
+            reader: Arc::clone(&reader),
+        };
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         let meter = Arc::new(OnceLock::new());
         let metered = Arc::clone(&meter);
         thread::Builder::new()
             .name("database".to_owned())
-            .spawn(move || write_loop(&writer, &queue, &metered))
+            .spawn(move || {
+                if let Some(writer) = writer.or_else(|| late.open(&queue)) {
+                    opened.send_replace(true);
+                    write_loop(&writer, &queue, &metered);
+                }
+            })
             .map_err(|err| DatabaseError::Open {
                 path: path.to_owned(),
                 reason: err.to_string(),
@@ -178,8 +181,14 @@ impl Database {
             path: path.into(),
             meter,
             jobs,
-            reader: Arc::new(Mutex::new(reader)),
+            reader,
+            open,
         })
+    }
+
+    /// Resolves when it is open, which it is at once unless the disk is full.
+    pub async fn opened(&self) {
+        let _ = self.open.clone().wait_for(|open| *open).await;
     }
 
     /// Opens the database of a gateway that may be running, to read from it; a write is refused.
@@ -203,7 +212,8 @@ impl Database {
             path: path.into(),
             meter: Arc::default(),
             jobs,
-            reader: Arc::new(Mutex::new(reader)),
+            reader: Arc::new(Mutex::new(Some(reader))),
+            open: watch::channel(true).1,
         })
     }
 
@@ -262,11 +272,9 @@ impl Database {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T>,
     ) -> Result<T, DatabaseError> {
-        let connection = self
-            .reader
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        Ok(query(&connection)?)
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let connection = reader.as_ref().ok_or(DatabaseError::NoRoom)?;
+        Ok(query(connection)?)
     }
 
     /// [`Database::read`] from async code.
@@ -296,6 +304,82 @@ where
         reply,
     };
     (Box::new(job), answer)
+}
+
+/// The two connections, to a file of the present format.
+fn prepare(
+    path: &Path,
+    schema: &str,
+    upgrades: &[impl std::fmt::Display],
+) -> Result<(Connection, Connection), DatabaseError> {
+    let fail = |err: rusqlite::Error| DatabaseError::Open {
+        path: path.to_owned(),
+        reason: err.to_string(),
+    };
+    let writer = connect(path).map_err(fail)?;
+    // A process before this one may have ended over a failed sync, and then memory alone holds
+    // some of the log, which later syncs do not write again. So all of it is written anew.
+    writer
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .map_err(fail)?;
+    let found: i64 = writer
+        .query_row("PRAGMA user_version", [], |row| row.get(0))
+        .map_err(fail)?;
+    let wanted = 1 + i64::try_from(upgrades.len()).unwrap_or(i64::MAX);
+    if found > wanted {
+        return Err(DatabaseError::Open {
+            path: path.to_owned(),
+            reason: format!("its format is {found}, this gateway knows up to {wanted}"),
+        });
+    }
+    for (format, upgrade) in (1..).zip(upgrades) {
+        if found > 0 && found <= format {
+            let next = format + 1;
+            let whole = format!("BEGIN; {upgrade}; PRAGMA user_version = {next}; COMMIT;");
+            writer.execute_batch(&whole).map_err(fail)?;
+        }
+    }
+    // One transaction, or a crash would leave tables of this format in a file without one.
+    let whole = format!("BEGIN; {schema}; PRAGMA user_version = {wanted}; COMMIT;");
+    writer.execute_batch(&whole).map_err(fail)?;
+    let reader = connect(path).map_err(fail)?;
+    Ok((writer, reader))
+}
+
+/// A database that could not be opened yet.
+struct Late {
+    path: PathBuf,
+    schema: String,
+    upgrades: Vec<String>,
+    reader: Arc<Mutex<Option<Connection>>>,
+}
+
+impl Late {
+    /// Tries until it is open; what is asked for meanwhile fails at once. `None`: nobody wants it any
+    /// more.
+    fn open(&self, queue: &mpsc::Receiver<Box<dyn Job>>) -> Option<Connection> {
+        let mut next = Instant::now() + AGAIN;
+        loop {
+            let now = Instant::now();
+            if now < next {
+                match queue.recv_timeout(next - now) {
+                    Ok(job) => job.finish(&Err(DatabaseError::NoRoom)),
+                    Err(mpsc::RecvTimeoutError::Timeout) => {}
+                    Err(mpsc::RecvTimeoutError::Disconnected) => return None,
+                }
+                continue;
+            }
+            match prepare(&self.path, &self.schema, &self.upgrades) {
+                Ok((writer, reader)) => {
+                    *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+                    tracing::info!("there is room again; the database is open");
+                    return Some(writer);
+                }
+                Err(err) => tracing::debug!(error = %err, "the database cannot be opened yet"),
+            }
+            next = Instant::now() + AGAIN;
+        }
+    }
 }
 
 fn connect(path: &Path) -> rusqlite::Result<Connection> {

@@ -65,11 +65,18 @@ impl DirLock {
                 owner: owner.to_owned(),
             });
         }
-        file.set_len(0).map_err(fail)?;
-        file.seek(SeekFrom::Start(0)).map_err(fail)?;
-        writeln!(file, "{}", std::process::id()).map_err(fail)?;
-        Ok(Self { _file: file })
+        match note_owner(&mut file) {
+            // The lock is ours all the same; only the words to a second owner have no number.
+            Err(err) if err.kind() != io::ErrorKind::StorageFull => Err(fail(err)),
+            _ => Ok(Self { _file: file }),
+        }
     }
+}
+
+fn note_owner(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.seek(SeekFrom::Start(0))?;
+    writeln!(file, "{}", std::process::id())
 }
 
 #[cfg(test)]

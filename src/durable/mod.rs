@@ -10,6 +10,18 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 
+/// Less free space than this, in bytes, and a small write may fail.
+const NEXT_TO_NOTHING: u64 = 1 << 20;
+
+/// Whether the file system of `dir` has next to no room left for us, in bytes or in inodes.
+pub fn is_full(dir: &Path) -> bool {
+    rustix::fs::statvfs(dir).is_ok_and(|stat| {
+        let bytes = stat.f_bavail.saturating_mul(stat.f_frsize);
+        // btrfs and some network file systems report no inodes at all.
+        bytes < NEXT_TO_NOTHING || (stat.f_files > 0 && stat.f_favail == 0)
+    })
+}
+
 /// Makes the entries of `dir` (creations, renames, removals) permanent.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()

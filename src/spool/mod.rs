@@ -6,6 +6,7 @@
 //! <dir>/data/<id>.dcm        an ordinary Part 10 file per accepted instance; see `entry`
 //! <dir>/quarantine/<id>.dcm  set aside, with <id>.reason beside it; see `quarantine`
 //! <dir>/watermark            ids below this one need no check at start
+//! <dir>/reserve              room for a start on a full disk
 //! ```
 //!
 //! # Invariants
@@ -26,6 +27,7 @@ mod entry;
 mod incoming;
 mod quarantine;
 mod recovery;
+mod reserve;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::{self, File};
@@ -228,6 +230,7 @@ impl Spool {
             create_dir_all(dir).map_err(fail)?;
         }
         let lock = DirLock::acquire(&config.dir)?;
+        reserve::give_up(&config.dir).map_err(fail)?;
         let set_aside = quarantine::put_in_order(&data_dir, &quarantine_dir).map_err(fail)?;
         let watermark = read_watermark(&config.dir);
         let data_handle = File::open(&data_dir).map_err(fail)?;
@@ -371,6 +374,18 @@ impl Spool {
         write_atomically(&path, format!("{watermark:016x}\n").as_bytes())?;
         self.index().watermark = watermark;
         Ok(())
+    }
+
+    /// Keeps room for a start on a full disk, unless the spool takes no more. Blocking.
+    pub fn keep_reserve(&self) -> io::Result<()> {
+        let (shedding, free) = {
+            let index = self.index();
+            (index.shedding, index.free.map_or(0, |free| free.bytes))
+        };
+        match shedding {
+            Some(_) => Ok(()),
+            None => reserve::keep(&self.inner.config.dir, free),
+        }
     }
 
     /// How full the spool is.

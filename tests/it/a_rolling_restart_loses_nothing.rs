@@ -56,7 +56,8 @@ fn two_gateways_behind_a_balancer() {
         balancer.set(number, gateway);
     }
     let in_use = |number| wait_until("use", PATIENCE, || balancer.uses(number));
-    (in_use(0), in_use(1));
+    in_use(0);
+    in_use(1);
     let enough = AtomicBool::new(false);
     let seen: Vec<Seen> = std::thread::scope(|scope| {
         let mut load = vec![scope.spawn(|| send_slowly(balancer.port, &enough))];
