@@ -39,6 +39,7 @@ mod a_second_sigterm_stops_at_once;
 mod a_series_becomes_a_volume;
 mod a_shadow_is_never_published_to_clinicians;
 mod a_study_has_one_trace;
+mod a_study_is_found_by_its_hash;
 mod a_study_without_a_model_is_skipped;
 mod an_older_database_is_taken_over;
 mod an_operator_completes_a_study;
