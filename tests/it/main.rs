@@ -51,6 +51,7 @@ mod a_stalled_handshake_is_cut;
 mod a_start_on_a_full_disk_waits_for_room;
 mod a_study_has_one_trace;
 mod a_study_is_done_again_or_removed;
+mod a_study_is_found_by_its_hash;
 mod a_study_without_a_model_is_skipped;
 mod addresses_are_admitted_by_list;
 mod an_older_database_is_taken_over;
