@@ -6,7 +6,6 @@ use clap::Args;
 use serde_json::Value;
 
 use super::ask::{Gateway, get, print};
-use crate::units::ByteSize;
 
 /// Arguments of `status`.
 #[derive(Args)]
@@ -35,7 +34,7 @@ fn page(body: &Value) -> String {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    let size = |pointer: &str| ByteSize(at(pointer).as_u64().unwrap_or(0)).to_string();
+    let size = |pointer: &str| format!("{} MiB", at(pointer).as_u64().unwrap_or(0) >> 20);
     let age = |pointer: &str| match at(pointer).as_u64() {
         Some(seconds) => format!(", the oldest for {seconds} s"),
         None => String::new(),
@@ -81,6 +80,10 @@ fn page(body: &Value) -> String {
             format!("{at}, {waiting} keys need a restart")
         }
     };
+    let phase = match at("/draining") {
+        Value::Bool(true) => "DRAINING",
+        _ => "running",
+    };
     let ports = at("/ports").as_object();
     let ports: Vec<String> = ports
         .into_iter()
@@ -89,11 +92,7 @@ fn page(body: &Value) -> String {
         .map(|(name, port)| format!("{name} {port}"))
         .collect();
     [
-        format!(
-            "gateway     {}, version {}",
-            text("/phase"),
-            text("/version")
-        ),
+        format!("gateway     {phase}, version {}", text("/version")),
         format!("ports       {}", ports.join(", ")),
         format!(
             "listener    {listener}, {} associations",
@@ -118,6 +117,7 @@ fn page(body: &Value) -> String {
             text("/outbox/shadow"),
             age("/outbox/oldest_seconds")
         ),
+        format!("commitments {} open", text("/commitments_open")),
         format!(
             "quarantine  {} instances, {}",
             text("/quarantine/instances"),
