@@ -98,7 +98,9 @@ impl App {
     /// Whatever in configuration, spool or models keeps the gateway from starting.
     pub async fn build(config: Config) -> Result<Self> {
         let metrics = Arc::new(Metrics::new().context("metrics")?);
-        check_files(&config).await?;
+        let files = config.clone();
+        let files = spawn_blocking(move || files.check_files()).await?;
+        files.map_err(anyhow::Error::msg)?;
         let decoders = decoders(&config, Some(Arc::clone(&metrics))).await?;
         let registry = Registry::start(
             config.models.clone(),
@@ -491,14 +493,6 @@ fn renewals(listener: &scp::Listener, server: &Server) -> Vec<Renewal> {
         }),
     });
     dicom.into_iter().chain(http).collect()
-}
-
-/// Refuses files that connections would need and could not use. Nobody is connected to: a broker that is
-/// away keeps nobody from starting.
-pub async fn check_files(config: &Config) -> Result<()> {
-    let broker = config.broker.clone();
-    let checked = spawn_blocking(move || broker.check_files()).await?;
-    checked.map_err(anyhow::Error::msg)
 }
 
 fn database_meter(metrics: &Metrics) -> Meter {

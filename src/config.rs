@@ -206,6 +206,17 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Reads the files that connections of ours need, so that one that cannot be used is told at once.
+    /// Blocking. Nobody is connected to: a broker that is away keeps nobody from starting.
+    ///
+    /// # Errors
+    /// The key, the file and the reason.
+    pub fn check_files(&self) -> Result<(), String> {
+        self.broker.check_files()
+    }
+}
+
 /// Every key with its default, in order: what `docs/configuration.md` must list.
 pub fn keys() -> Vec<(String, Value)> {
     let mut keys = Vec::new();

@@ -255,7 +255,7 @@ async fn ready(State(api): State<Api>) -> Response {
         "reason": reason,
         "ports": api.ports,
         "broker": broker_state(&api),
-        "paused": api.switches.shown(),
+        "paused": api.switches.names(),
         "spool": { "accepting": api.spool.shedding().is_none(), "reason": api.spool.shedding() },
     });
     (status, Json(body)).into_response()

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::{ConfigArgs, REFUSED, Refused, explain, runtime, table};
-use crate::app::{check_files, load_models};
+use crate::app::load_models;
 use crate::model::InputSpec;
 use crate::model::manifest::NamedInput;
 use crate::registry::{Config, Loader, Model, Served};
@@ -29,8 +29,9 @@ pub(super) fn run(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     if !args.explain.is_empty() {
         return explain::run(&config, &args.explain, args.calling_ae.as_deref());
     }
+    let files = config.check_files();
+    files.map_err(|reason| Refused(anyhow::anyhow!(reason)))?;
     runtime()?.block_on(async {
-        check_files(&config).await.map_err(Refused)?;
         let (models, loader) = load_models(&config).await.map_err(Refused)?;
         let mut rows = Vec::new();
         let mut good = true;

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::ask::{get, print};
 use super::server::Gateway;
-use crate::units::ByteSize;
 
 /// Arguments of `status`.
 #[derive(Args)]
@@ -36,7 +35,7 @@ fn page(body: &Value) -> String {
         Value::Null => "-".to_owned(),
         other => other.to_string(),
     };
-    let size = |pointer: &str| ByteSize(at(pointer).as_u64().unwrap_or(0)).to_string();
+    let size = |pointer: &str| format!("{} MiB", at(pointer).as_u64().unwrap_or(0) >> 20);
     let age = |pointer: &str| match at(pointer).as_u64() {
         Some(seconds) => format!(", the oldest for {seconds} s"),
         None => String::new(),
@@ -82,6 +81,10 @@ fn page(body: &Value) -> String {
             format!("{at}, {waiting} keys need a restart")
         }
     };
+    let phase = match at("/draining") {
+        Value::Bool(true) => "DRAINING",
+        _ => "running",
+    };
     let ports = at("/ports").as_object();
     let ports: Vec<String> = ports
         .into_iter()
@@ -90,11 +93,7 @@ fn page(body: &Value) -> String {
         .map(|(name, port)| format!("{name} {port}"))
         .collect();
     [
-        format!(
-            "gateway     {}, version {}",
-            text("/phase"),
-            text("/version")
-        ),
+        format!("gateway     {phase}, version {}", text("/version")),
         format!("ports       {}", ports.join(", ")),
         format!(
             "listener    {listener}, {} associations",
@@ -119,6 +118,7 @@ fn page(body: &Value) -> String {
             text("/outbox/shadow"),
             age("/outbox/oldest_seconds")
         ),
+        format!("commitments {} open", text("/commitments_open")),
         format!(
             "quarantine  {} instances, {}",
             text("/quarantine/instances"),

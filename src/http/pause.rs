@@ -24,7 +24,7 @@ pub struct Switches {
     pub broker: Switch,
 }
 
-/// What is paused, as readiness and status tell.
+/// What is paused, for who may read.
 #[derive(Debug, Serialize)]
 pub(super) struct Paused {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -34,6 +34,14 @@ pub(super) struct Paused {
 }
 
 impl Switches {
+    /// For everybody: what an operator said is not for them.
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let all = [&self.listener, &self.broker].into_iter();
+        all.filter(|switch| switch.is_paused())
+            .map(Switch::name)
+            .collect()
+    }
+
     pub(super) fn shown(&self) -> Paused {
         Paused {
             listener: self.listener.get().map(Shown::from),

@@ -29,13 +29,9 @@ pub(super) async fn status(State(api): State<Api>) -> Result<Response, Failure> 
             })
         })
         .collect();
-    let phase = match *api.phase.borrow() {
-        Phase::Running => "running",
-        Phase::Draining => "draining",
-    };
     let body = json!({
         "version": env!("CARGO_PKG_VERSION"),
-        "phase": phase,
+        "draining": *api.phase.borrow() == Phase::Draining,
         "ports": api.ports,
         "paused": api.switches.shown(),
         "listener": { "associations": api.metrics.associations_active.get() },

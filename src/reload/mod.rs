@@ -118,6 +118,11 @@ impl Reloader {
         };
         let reach = &self.reach;
         let rules = rules(&merged, Some((&self.config, &reach.rules.get())))?;
+        if touches("broker") {
+            let files = merged.clone();
+            let checked = spawn_blocking(move || files.check_files()).await;
+            checked.map_err(|err| err.to_string())??;
+        }
         if touches("models") {
             reach.registry.accepts(&merged.models).await?;
         }

@@ -30,7 +30,9 @@ fn the_listener() {
     assert_eq!(status, 503, "{body}");
     let body: serde_json::Value = serde_json::from_str(&body).unwrap();
     assert_eq!(body["reason"], "listener paused");
-    assert_eq!(body["paused"]["listener"]["reason"], "new disk");
+    assert_eq!(body["paused"], json!(["listener"]));
+    let status = gateway.get("/api/v1/status");
+    assert_eq!(status["paused"]["listener"]["reason"], "new disk");
     assert_eq!(gateway.metric("paused", &[("what", "listener")]), 1.0);
     assert_eq!(gateway.metric("paused", &[("what", "broker")]), 0.0);
     // What is here is worked on.
