@@ -166,7 +166,7 @@ impl App {
             },
         )?;
         let access = Arc::new(Access::new(&config.http, &config.spool.dir).await?);
-        let server = Server::bind(&config.http).await?;
+        let server = Server::bind(&config.http, &metrics).await?;
         let ports = Ports {
             dicom: listener.ports().plain,
             dicom_tls: listener.ports().tls,
@@ -482,14 +482,13 @@ async fn in_time(database: Database, end: CancellationToken) {
 fn renewals(listener: &scp::Listener, server: &Server) -> Vec<Renewal> {
     let dicom = listener.certificates().map(|certificates| Renewal {
         section: "dicom.tls",
-        renew: Box::new(move |config| certificates.reload(&config.dicom.tls)),
+        renew: Box::new(move |config| certificates.reload(&config.dicom.tls.server())),
     });
     let http = server.certificates().map(|certificates| Renewal {
         section: "http.tls",
-        renew: Box::new(move |_| {
-            certificates
-                .reload()
-                .map_err(|err| format!("http.tls: {err}"))
+        renew: Box::new(move |config| {
+            let files = config.http.tls.server().map_err(|err| err.to_string())?;
+            files.map_or(Ok(()), |files| certificates.reload(&files))
         }),
     });
     dicom.into_iter().chain(http).collect()

@@ -1,7 +1,6 @@
 //! HTTP: probes, metrics, the receipt ledger, models. Who may ask for what: [`access`].
 
 mod access;
-mod certificates;
 mod complete;
 mod envelope;
 mod export;
@@ -35,7 +34,6 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio_util::io::ReaderStream;
 
 pub use self::access::{Access, Secret};
-pub use self::certificates::Certificates;
 use self::heartbeat::Heartbeat;
 pub use self::server::Server;
 

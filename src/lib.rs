@@ -26,6 +26,7 @@ pub mod dicom;
 pub mod durable;
 
 pub mod artefact;
+pub mod certificates;
 pub mod commitment;
 pub mod outbox;
 pub mod procedure;

@@ -8,6 +8,8 @@
 //! all dependencies with instrumentation, and those of the broker, the HTTP server and the model
 //! runtime, most of all, have no part in this.
 
+#[path = "../../src/certificates.rs"]
+pub mod certificates;
 #[path = "../../src/clock.rs"]
 pub mod clock;
 #[path = "../../src/commitment/mod.rs"]

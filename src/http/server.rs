@@ -2,10 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,12 +18,12 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::certificates::Certificates;
 use super::heartbeat::Heartbeat;
 use super::stall::Unstalled;
-use super::{Api, Config, api_router, probe_router};
+use super::{Api, Config, Tls, api_router, probe_router};
+use crate::certificates::Certificates;
 use crate::telemetry::{Budget, Metrics};
-use crate::tls::Acceptor;
+use crate::tls::{Acceptor, ClientCertificate, Identity};
 
 /// Connections of one listener at once. Each costs its buffers, some 100 KiB at most.
 const MAX_CONNECTIONS: usize = 256;
@@ -49,8 +50,17 @@ impl Server {
     ///
     /// # Errors
     /// The key and the reason.
-    pub async fn bind(config: &Config) -> Result<Self> {
-        let certificates = Certificates::new(&config.tls)?;
+    pub async fn bind(config: &Config, metrics: &Arc<Metrics>) -> Result<Self> {
+        let certificates = match config.tls.server()? {
+            Some(files) => {
+                let acceptor = Acceptor::new(&files);
+                let acceptor = acceptor
+                    .map_err(|err| anyhow::anyhow!("http.tls.{}: {err}", files.key_of(&err)))?;
+                let metrics = Arc::clone(metrics);
+                Some(Certificates::new(Arc::new(acceptor), "http", metrics))
+            }
+            None => None,
+        };
         let api = TcpListener::bind(&config.bind).await;
         let api = api.with_context(|| format!("http.bind: cannot listen on {}", config.bind))?;
         let probes = match config.probe_bind.as_str() {
@@ -114,7 +124,7 @@ impl Server {
         let beside = async {
             tokio::join!(heartbeat.run(), async {
                 if let Some(certificates) = &self.certificates {
-                    certificates.watch().await;
+                    match certificates.watch().await {}
                 }
             });
         };
@@ -123,6 +133,30 @@ impl Server {
             () = beside => {}
         }
         Ok(())
+    }
+}
+
+impl Tls {
+    /// The files; `None`: no TLS.
+    ///
+    /// # Errors
+    /// The key that is missing.
+    pub fn server(&self) -> Result<Option<crate::tls::Server>> {
+        let empty = |path: &Path| path.as_os_str().is_empty();
+        match (empty(&self.certificate), empty(&self.key)) {
+            (true, true) => return Ok(None),
+            (false, true) => bail!("http.tls.key: is missing for http.tls.certificate"),
+            (true, false) => bail!("http.tls.certificate: is missing for http.tls.key"),
+            (false, false) => {}
+        }
+        Ok(Some(crate::tls::Server {
+            identity: Identity {
+                certificate: self.certificate.clone(),
+                key: self.key.clone(),
+            },
+            ca: Vec::new(),
+            clients: ClientCertificate::None,
+        }))
     }
 }
 

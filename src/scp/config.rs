@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dicom::AeTitle;
 use crate::scu::Peers;
 pub use crate::tls::ClientCertificate;
-use crate::tls::{Client, Identity, Server, TlsError};
+use crate::tls::{Client, Identity, Server};
 use crate::units::{ByteSize, HumanDuration};
 
 /// Smallest maximum PDU length that leaves room for one sensible fragment; also the smallest that
@@ -106,15 +106,6 @@ impl Tls {
         Client {
             ca: self.ca.clone(),
             identity: (!self.certificate.as_os_str().is_empty()).then(|| self.identity()),
-        }
-    }
-
-    /// The key that an error of these files belongs to, relative to the section.
-    pub fn key_of(&self, error: &TlsError) -> &'static str {
-        match error {
-            TlsError::File { file, .. } if self.ca.contains(file) => "ca",
-            TlsError::File { file, .. } if *file == self.key => "key",
-            _ => "certificate",
         }
     }
 

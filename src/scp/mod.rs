@@ -53,7 +53,6 @@ pub use self::config::{
     ClientCertificate, Config, ConfigError, PrivateSopClasses, Tls, UserIdentity,
 };
 pub use self::deliveries::{Delivered, Deliveries};
-pub use self::secure::Certificates;
 pub use self::senders::introduce;
 pub use self::sockets::{BindError, Ports};
 
@@ -62,6 +61,7 @@ use self::chatter::Chatter;
 use self::connection::Connection;
 use self::quick_ack::QuickAckStream;
 use self::sockets::{Accepted, Sockets};
+use crate::certificates::Certificates;
 use crate::commitment::desk::Desk;
 use crate::dicom::StudyInstanceUid;
 use crate::live::Live;
@@ -192,10 +192,9 @@ impl Listener {
 
     /// What TLS is spoken with, for who reloads it; `None`: there is no listener with TLS.
     pub fn certificates(&self) -> Option<Certificates> {
-        Some(Certificates {
-            acceptor: self.sockets.acceptor()?,
-            metrics: Arc::clone(&self.metrics),
-        })
+        let acceptor = self.sockets.acceptor()?;
+        let metrics = Arc::clone(&self.metrics);
+        Some(Certificates::new(acceptor, "dicom", metrics))
     }
 
     /// Serves until told to end.
@@ -209,6 +208,7 @@ impl Listener {
     /// # Errors
     /// None at present: a failing accept is waited out, as the cause (no file descriptors) passes.
     pub async fn run(self, draining: CancellationToken, stop: CancellationToken) -> io::Result<()> {
+        let certificates = self.certificates();
         let Self {
             sockets,
             config,
@@ -222,7 +222,7 @@ impl Listener {
         let admission = Arc::clone(&shared.admission);
         let Ports { plain, tls } = sockets.ports;
         info!(plain, tls, ae_title = %shared.config.get().ae_title, "DICOM listener is ready");
-        let watching = secure::watch(sockets.acceptor(), Arc::clone(&shared));
+        let watching = secure::watch(certificates, Arc::clone(&shared));
         tokio::pin!(watching);
         let drained = async {
             draining.cancelled().await;

@@ -119,8 +119,9 @@ impl Sockets {
 }
 
 fn acceptor(tls: &Tls) -> Result<Acceptor, BindError> {
-    Acceptor::new(&tls.server()).map_err(|source| BindError::Tls {
-        key: tls.key_of(&source),
+    let server = tls.server();
+    Acceptor::new(&server).map_err(|source| BindError::Tls {
+        key: server.key_of(&source),
         source,
     })
 }

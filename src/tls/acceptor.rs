@@ -116,6 +116,11 @@ impl Acceptor {
         }
     }
 
+    /// The files in use.
+    pub fn server(&self) -> Server {
+        self.get().server
+    }
+
     /// When our certificate expires, in seconds since 1970.
     pub fn expires(&self) -> i64 {
         self.get().expires

@@ -77,6 +77,17 @@ pub struct Server {
     pub clients: ClientCertificate,
 }
 
+impl Server {
+    /// The key that an error of these files belongs to, relative to their section.
+    pub fn key_of(&self, error: &TlsError) -> &'static str {
+        match error {
+            TlsError::File { file, .. } if self.ca.contains(file) => "ca",
+            TlsError::File { file, .. } if *file == self.identity.key => "key",
+            _ => "certificate",
+        }
+    }
+}
+
 /// What a client needs. Its files are read for each connection, so that rotated ones count at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Client {

@@ -55,7 +55,7 @@ fn options(url: &str) -> Options {
 
 fn told(gateway: &Gateway, reason: &str, words: &str) {
     wait_until(words, SOON, || {
-        let broker = &gateway.get("/readyz")["broker"];
+        let broker = &gateway.get("/api/v1/status")["broker"];
         let error = broker["error"].as_str();
         error.is_some_and(|error| error.contains(words)) && failures(gateway, reason) >= 1.0
     });

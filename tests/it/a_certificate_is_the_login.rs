@@ -89,7 +89,7 @@ fn the_right_one_publishes_and_others_are_told_why_not() {
 
 fn told(gateway: &Gateway, reason: &str, words: &str) {
     wait_until(words, SOON, || {
-        let broker = &gateway.get("/readyz")["broker"];
+        let broker = &gateway.get("/api/v1/status")["broker"];
         broker["error"]
             .as_str()
             .is_some_and(|error| error.contains(words))

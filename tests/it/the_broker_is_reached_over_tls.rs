@@ -35,7 +35,7 @@ fn a_wrong_authority_is_told_and_corrected_without_a_restart() {
     both.extend(fs::read(broker.node().authority()).unwrap());
     fs::write(&trusted, both).unwrap();
     gateway.wait_until_done(&[&study.uid]);
-    assert_eq!(gateway.get("/readyz")["broker"]["connected"], true);
+    assert_eq!(gateway.get("/api/v1/status")["broker"]["connected"], true);
     assert_eq!(gateway.log().matches("broker is away").count(), 1);
 }
 
@@ -134,7 +134,7 @@ fn options(broker: &mut Private, host: &str, authority: &Path) -> Options {
 /// In the state, in the log, in the metrics; and the gateway goes on.
 fn told(gateway: &Gateway, reason: &str, words: &str) {
     wait_until(words, SOON, || {
-        let broker = &gateway.get("/readyz")["broker"];
+        let broker = &gateway.get("/api/v1/status")["broker"];
         broker["error"]
             .as_str()
             .is_some_and(|error| error.contains(words))
