@@ -25,7 +25,7 @@ fn both_are_told_and_the_gateway_stays_ready() {
     assert_eq!(answer, Answer::Rejected(2, 3, 1), "come back later");
 
     wait_until("the broker's state", SOON, || {
-        let broker = &gateway.get("/readyz")["broker"];
+        let broker = &gateway.get("/api/v1/status")["broker"];
         broker["connected"] == false && broker["error"].as_str().is_some()
     });
     let ready = gateway.get("/readyz");

@@ -7,11 +7,11 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::support::gateway::binary;
+use crate::support::gateway::beside;
 use crate::support::peers::{python, python_available, run, succeeded};
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_until};
 
-/// HMAC-SHA-256 by Python, as docs/operations.md defines it.
+/// HMAC-SHA-256 by Python, as docs/logs.md defines it.
 fn log_id(key: &str, study: &str) -> String {
     let code = "import hmac, sys; \
         print(hmac.new(sys.argv[1].encode(), sys.argv[2].encode(), 'sha256').hexdigest()[:16])";
@@ -68,9 +68,8 @@ fn in_logs_over_http_and_in_the_shell() {
         assert_eq!(listed.len(), 1);
         assert_eq!(listed[0]["study_instance_uid"], study.uid.as_str());
         assert_eq!(listed[0]["log_id"], id.as_str());
-        let mut ls = binary();
+        let mut ls = beside(&gateway);
         ls.args(["study", "ls", "--log-id", id]);
-        ls.args(["--url", &format!("http://127.0.0.1:{}", gateway.http_port)]);
         let said = run(&mut ls);
         succeeded(&said);
         let said = String::from_utf8(said.stdout).unwrap();

@@ -106,7 +106,7 @@ fn not_by_anybody() {
     let operator = Operator::new();
     for path in ["listener/pause", "broker/pause", "broker/resume", "reload"] {
         let path = format!("/api/v1/{path}");
-        assert_eq!(operator.post(&gateway, &path, &json!({})).0, 403, "{path}");
+        assert_eq!(operator.post(&gateway, &path, &json!({})).0, 401, "{path}");
     }
     assert_eq!(answer(&gateway), Answer::Accepted);
 }

@@ -2,17 +2,18 @@
 //! that counts or as one that waits.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use pacs_gateway::config;
 use pacs_gateway::reload::keys::LIVE;
 use serde_json::{Value, json};
 
+use crate::support::certificates::{Certificates, Pair, secured};
 use crate::support::operator::Operator;
 use crate::support::{Gateway, Options};
 
 /// Another value for keys whose default does not tell what one would look like.
-fn sample(key: &str, dir: &std::path::Path, models: &[String]) -> Option<Value> {
-    let file = dir.join("a-file").display().to_string();
+fn sample(key: &str, files: &Files, models: &[String]) -> Option<Value> {
     Some(match key {
         "dicom.bind" | "http.bind" => json!("127.0.0.2:0"),
         "dicom.addresses" => json!(["127.0.0.0/8"]),
@@ -20,7 +21,10 @@ fn sample(key: &str, dir: &std::path::Path, models: &[String]) -> Option<Value> 
         "dicom.calling_ae_titles" | "dicom.called_ae_titles" => json!(["CT1"]),
         "dicom.peers" => json!({ "CT1": "127.0.0.1:104" }),
         "dicom.tls.ae_titles" => json!({ "scanner": ["CT1"] }),
-        "dicom.tls.ca" => json!([file]),
+        "dicom.tls.bind" => json!("127.0.0.2:0"),
+        "dicom.tls.certificate" => json!(files.others.certificate),
+        "dicom.tls.key" => json!(files.others.key),
+        "dicom.tls.ca" => json!([files.ca, files.other_ca]),
         "dicom.tls.client_certificate" => json!("optional"),
         "dicom.private_sop_classes" => json!("reject"),
         "dicom.user_identity" => json!("accept"),
@@ -43,7 +47,7 @@ fn sample(key: &str, dir: &std::path::Path, models: &[String]) -> Option<Value> 
         "models.trusted_keys" => {
             json!(["RWQBAgMEBQYHCAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8g"])
         }
-        "broker.url" => json!("amqp://user:word@127.0.0.1:1/%2f"),
+        "broker.url" => json!("amqps://user:word@127.0.0.1:2/%2f"),
         "broker.kind" => json!("amqp"),
         "broker.sasl" => json!("external"),
         "broker.declare" => json!("none"),
@@ -77,11 +81,44 @@ fn other(default: &Value) -> Value {
     }
 }
 
+/// What TLS needs: the same certificate in two places, and two authorities.
+struct Files {
+    server: Pair,
+    others: Pair,
+    ca: PathBuf,
+    other_ca: PathBuf,
+    _folder: Certificates,
+}
+
+impl Files {
+    fn new() -> Option<Self> {
+        let folder = Certificates::new()?;
+        let (ca, other_ca) = (folder.authority("ours"), folder.authority("others"));
+        let server = folder.server("ours", "gateway");
+        let others = Pair {
+            certificate: folder.path("copy", "pem"),
+            key: folder.path("copy", "key"),
+        };
+        std::fs::copy(&server.certificate, &others.certificate).unwrap();
+        std::fs::copy(&server.key, &others.key).unwrap();
+        Some(Self {
+            server,
+            others,
+            ca,
+            other_ca,
+            _folder: folder,
+        })
+    }
+}
+
 /// What some keys need beside them.
-fn base(operator: &Operator) -> Options {
+fn base(operator: &Operator, files: &Files) -> Options {
     let key = "RWQAAQIDBAUGBwABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
     operator
-        .options()
+        .admit(secured(&files.server, [files.ca.clone()]))
+        .set("broker.url", "amqps://user:word@127.0.0.1:1/%2f")
+        .set("broker.tls.certificate", "/nowhere/ours.pem")
+        .set("broker.tls.key", "/nowhere/ours.key")
         .set("study.pacs.ae_title", "PACS")
         .set("study.pacs.address", "127.0.0.1:104")
         .set("models.trusted_keys", [key])
@@ -93,8 +130,9 @@ fn toml(value: &Value) -> toml::Value {
 
 #[test]
 fn one_by_one() {
+    let Some(files) = Files::new() else { return };
     let operator = Operator::new();
-    let gateway = Gateway::start(&base(&operator));
+    let gateway = Gateway::start(&base(&operator, &files));
     let models: Vec<String> = gateway.get("/api/v1/models")["models"]
         .as_array()
         .unwrap()
@@ -113,10 +151,10 @@ fn one_by_one() {
     let mut told = Vec::new();
     for (key, default) in config::keys() {
         let value = set.remove(key.as_str());
-        let value = value.or_else(|| sample(&key, gateway.dir(), &models));
+        let value = value.or_else(|| sample(&key, &files, &models));
         let value = value.unwrap_or_else(|| other(&default));
         let change = |options: Options| options.set(&key, toml(&value));
-        gateway.rewrite(&change(base(&operator)));
+        gateway.rewrite(&change(base(&operator, &files)));
         let (status, report) = operator.post(&gateway, "/api/v1/reload", &json!({}));
         assert_eq!(status, 200, "{key} = {value}: {report}");
         let live = LIVE.contains(&key.as_str());
@@ -126,7 +164,7 @@ fn one_by_one() {
         };
         assert_eq!(report[named], json!([key]), "{key} = {value}: {report}");
         assert_eq!(report[silent], json!([]), "{key} = {value}: {report}");
-        gateway.rewrite(&base(&operator));
+        gateway.rewrite(&base(&operator, &files));
         let (status, back) = operator.post(&gateway, "/api/v1/reload", &json!({}));
         let expected = if live { json!([key]) } else { json!([]) };
         assert_eq!((status, &back["applied"]), (200, &expected), "{key}");

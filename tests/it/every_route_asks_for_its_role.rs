@@ -194,7 +194,7 @@ fn and_a_new_token_counts_at_once() {
     assert_ne!(gateway.authorization(), before);
     let old = ask(gateway.http_port, "get", "/api/v1/models", Some(&before));
     assert_eq!(old.0, 401);
-    let told = peers::run(beside(&gateway).arg("status"));
+    let told = peers::run(beside(&gateway).args(["status", "--json"]));
     peers::succeeded(&told);
     let told: Value = serde_json::from_slice(&told.stdout).unwrap();
     assert_eq!(told["ports"]["http"], gateway.http_port);
