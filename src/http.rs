@@ -326,6 +326,16 @@ async fn openapi() -> Response {
     (kind, include_str!("../docs/openapi.json")).into_response()
 }
 
+/// Longest reason that an operator gives, in characters.
+const MAX_REASON: usize = 200;
+
+/// What an operator says of an action, without white space around it. `None`: not one line of at most
+/// [`MAX_REASON`] characters.
+fn one_line(text: &str) -> Option<&str> {
+    let fits = text.chars().count() <= MAX_REASON && !text.chars().any(char::is_control);
+    fits.then(|| text.trim())
+}
+
 /// A failed read of the database.
 struct Failure(DatabaseError);
 

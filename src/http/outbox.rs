@@ -7,12 +7,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Api, Failure, Page, answer, missing};
+use super::{Api, Failure, Page, answer, missing, one_line};
 use crate::clock::Timestamp;
 use crate::telemetry::traces::News;
-
-/// Longest reason in characters.
-const MAX_REASON: usize = 200;
 
 /// `GET /api/v1/outbox`.
 pub(super) async fn list(
@@ -71,12 +68,11 @@ pub(super) async fn discard(
     Path(id): Path<String>,
     Query(Reason { reason }): Query<Reason>,
 ) -> Result<Response, Failure> {
-    let reason = reason.trim().to_owned();
-    let length = reason.chars().count();
-    if !(1..=MAX_REASON).contains(&length) || reason.chars().any(char::is_control) {
+    let Some(reason) = one_line(&reason).filter(|reason| !reason.is_empty()) else {
         let wrong = "reason: 1 to 200 characters on one line";
         return Ok(answer(StatusCode::BAD_REQUEST, wrong));
-    }
+    };
+    let reason = reason.to_owned();
     let now = Timestamp::now();
     if !api.outbox.discard(id.clone(), reason, now).await? {
         return not_owed(&api, id).await;

@@ -8,12 +8,9 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Api, answer};
+use super::{Api, answer, one_line};
 use crate::pause::{LONGEST, Shown, Switch};
 use crate::units::HumanDuration;
-
-/// Longest reason, in bytes.
-const MAX_REASON: usize = 200;
 
 /// What can be paused.
 #[derive(Clone)]
@@ -84,15 +81,14 @@ fn pause(switch: &Switch, wished: Wished) -> Response {
         Ok(wish) => wish.map(|Json(wish)| wish).unwrap_or_default(),
         Err(err) => return answer(err.status(), &err.body_text()),
     };
-    let refuse = |reason: &str| answer(StatusCode::UNPROCESSABLE_ENTITY, reason);
-    if wish.reason.len() > MAX_REASON || wish.reason.chars().any(char::is_control) {
-        return refuse("reason: at most 200 bytes on one line");
-    }
-    let duration = wish.duration.map(HumanDuration::get);
-    if duration.is_some_and(|duration| duration.is_zero() || duration > LONGEST) {
-        return refuse("for: must be longer than zero and at most 7d");
-    }
-    let pause = switch.pause(wish.reason, duration);
+    let Some(reason) = one_line(&wish.reason) else {
+        return answer(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "reason: at most 200 characters on one line",
+        );
+    };
+    let duration = wish.duration.map(|duration| duration.get().min(LONGEST));
+    let pause = switch.pause(reason.to_owned(), duration);
     Json(json!({ "what": switch.name(), "paused": Shown::from(pause) })).into_response()
 }
 

@@ -9,12 +9,9 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Api, answer, missing};
+use super::{Api, answer, missing, one_line};
 use crate::dicom::StudyInstanceUid;
 use crate::ledger::OrderError;
-
-/// Longest reason, in bytes.
-const MAX_REASON: usize = 200;
 
 /// Answers when the study is to be worked on; its messages are made after that.
 pub(super) async fn retry(State(api): State<Api>, Path(uid): Path<String>) -> Response {
@@ -50,11 +47,10 @@ pub(super) async fn remove(
         Ok(Query(removal)) => removal,
         Err(err) => return answer(StatusCode::BAD_REQUEST, &err.body_text()),
     };
-    let reason = reason.trim();
-    if !(1..=MAX_REASON).contains(&reason.len()) || reason.chars().any(char::is_control) {
-        let wanted = "reason: 1 to 200 bytes on one line";
+    let Some(reason) = one_line(&reason).filter(|reason| !reason.is_empty()) else {
+        let wanted = "reason: 1 to 200 characters on one line";
         return answer(StatusCode::BAD_REQUEST, wanted);
-    }
+    };
     let Ok(study) = StudyInstanceUid::parse(&uid) else {
         return missing("that is no Study Instance UID");
     };
@@ -63,9 +59,10 @@ pub(super) async fn remove(
         .remove(&api.spool, study, reason.to_owned(), force);
     match removed.await {
         Ok(instances) => {
+            let study = api.study_key.log_id(&uid);
             tracing::warn!(
+                %study,
                 instances,
-                reason,
                 force,
                 "a study left the spool by request"
             );

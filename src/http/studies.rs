@@ -67,6 +67,11 @@ pub(super) async fn list(
     };
     let mut study = None;
     if let Some(wanted) = query.log_id {
+        let digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if wanted.len() != 16 || !wanted.bytes().all(digit) {
+            let reason = "log_id: 16 hexadecimal digits, as in log lines";
+            return Ok(answer(StatusCode::BAD_REQUEST, reason));
+        }
         let key = api.study_key.clone();
         let found = api
             .ledger
