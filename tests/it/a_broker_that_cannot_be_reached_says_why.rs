@@ -9,14 +9,14 @@ use crate::support::{Gateway, Options, SOON, rabbit, wait_until};
 fn nobody_listens() {
     let url = format!("amqp://guest:guest@127.0.0.1:{}/%2f", own_port());
     let gateway = Gateway::start(&options(&url));
-    told(&gateway, "refused", "refused");
+    gateway.wait_until_away("refused", "refused");
     assert!(!gateway.log().contains("guest:guest"));
 }
 
 #[test]
 fn the_name_has_no_address() {
     let gateway = Gateway::start(&options("amqp://guest:guest@no-such-broker.invalid/%2f"));
-    told(&gateway, "dns", "no-such-broker.invalid");
+    gateway.wait_until_away("dns", "no-such-broker.invalid");
 }
 
 #[test]
@@ -26,7 +26,7 @@ fn the_virtual_host_is_not_there() {
     };
     let url = route.url.replace("/%2f", "/nowhere");
     let gateway = Gateway::start(&Options::amqp(&route).set("broker.url", url.as_str()));
-    told(&gateway, "vhost", "nowhere");
+    gateway.wait_until_away("vhost", "nowhere");
 }
 
 /// A broker that hangs takes connections and says nothing.
@@ -37,9 +37,9 @@ fn nothing_is_answered() {
     for (scheme, stage) in [("amqp", "its answer"), ("amqps", "the TLS handshake")] {
         let url = format!("{scheme}://guest:guest@127.0.0.1:{port}/%2f");
         let gateway = Gateway::start(&options(&url).set("broker.confirm_timeout", "200ms"));
-        told(&gateway, "timeout", stage);
+        gateway.wait_until_away("timeout", stage);
         wait_until("many attempts", SOON, || {
-            failures(&gateway, "timeout") >= 6.0
+            gateway.connect_failures("timeout") >= 6.0
         });
         // One that dials, and one that ends.
         let threads = dialling(gateway.pid());
@@ -51,18 +51,6 @@ fn options(url: &str) -> Options {
     Options::new()
         .set("broker.kind", "amqp")
         .set("broker.url", url)
-}
-
-fn told(gateway: &Gateway, reason: &str, words: &str) {
-    wait_until(words, SOON, || {
-        let broker = &gateway.get("/api/v1/status")["broker"];
-        let error = broker["error"].as_str();
-        error.is_some_and(|error| error.contains(words)) && failures(gateway, reason) >= 1.0
-    });
-}
-
-fn failures(gateway: &Gateway, reason: &str) -> f64 {
-    gateway.metric("broker_connect_failures_total", &[("reason", reason)])
 }
 
 /// Threads of the AMQP client.

@@ -24,11 +24,7 @@ fn a_wrong_authority_is_told_and_corrected_without_a_restart() {
         RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),
         [0]
     );
-    told(
-        &gateway,
-        "tls",
-        "no authority that we trust: see broker.tls.ca",
-    );
+    gateway.wait_until_away("tls", "no authority that we trust: see broker.tls.ca");
 
     // Both authorities in one file, as during a change from one to the other.
     let mut both = fs::read(&trusted).unwrap();
@@ -54,11 +50,7 @@ fn a_certificate_for_another_name_is_told() {
     let presented = certificates.issue("authority", "only-address", &only_address);
     broker.node().present(&presented);
     let gateway = Gateway::start(&options(&mut broker, "localhost", &authority));
-    told(
-        &gateway,
-        "tls",
-        "for another name than the one in broker.url",
-    );
+    gateway.wait_until_away("tls", "for another name than the one in broker.url");
 }
 
 #[test]
@@ -78,8 +70,10 @@ fn an_expired_certificate_is_told_once_until_it_is_renewed() {
     let expired = certificates.issue("authority", "expired", &over);
     broker.node().present(&expired);
     let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &authority));
-    told(&gateway, "tls", "its certificate has expired");
-    wait_until("more attempts", SOON, || failures(&gateway, "tls") >= 4.0);
+    gateway.wait_until_away("tls", "its certificate has expired");
+    wait_until("more attempts", SOON, || {
+        gateway.connect_failures("tls") >= 4.0
+    });
     assert_eq!(gateway.log().matches("broker is away").count(), 1);
     broker.node().present(&good);
     wait_until("a connection", SOON, || {
@@ -94,7 +88,7 @@ fn a_broker_that_wants_a_certificate_is_told_of() {
     };
     let authority = broker.node().authority();
     let gateway = Gateway::start(&options(&mut broker, "127.0.0.1", &authority));
-    told(&gateway, "tls", "see broker.tls.certificate");
+    gateway.wait_until_away("tls", "see broker.tls.certificate");
 }
 
 /// What is encrypted is the same protocol: the message is in the queue.
@@ -129,20 +123,4 @@ fn options(broker: &mut Private, host: &str, authority: &Path) -> Options {
     Options::amqp(&broker.route())
         .set("broker.url", url.as_str())
         .set("broker.tls.ca", authority.to_owned())
-}
-
-/// In the state, in the log, in the metrics; and the gateway goes on.
-fn told(gateway: &Gateway, reason: &str, words: &str) {
-    wait_until(words, SOON, || {
-        let broker = &gateway.get("/api/v1/status")["broker"];
-        broker["error"]
-            .as_str()
-            .is_some_and(|error| error.contains(words))
-    });
-    assert!(gateway.log().contains(words));
-    assert!(failures(gateway, reason) >= 1.0);
-}
-
-fn failures(gateway: &Gateway, reason: &str) -> f64 {
-    gateway.metric("broker_connect_failures_total", &[("reason", reason)])
 }

@@ -250,6 +250,22 @@ impl Gateway {
             .sum()
     }
 
+    /// Waits until the broker cannot be reached for this reason: a label of the metric, and words in
+    /// the state and in the log.
+    pub fn wait_until_away(&self, reason: &str, words: &str) {
+        wait_until(words, SOON, || {
+            let broker = &self.get("/api/v1/status")["broker"];
+            let error = broker["error"].as_str();
+            error.is_some_and(|error| error.contains(words)) && self.connect_failures(reason) >= 1.0
+        });
+        assert!(self.log().contains(words));
+    }
+
+    /// Attempts to reach the broker that failed for this reason.
+    pub fn connect_failures(&self, reason: &str) -> f64 {
+        self.metric("broker_connect_failures_total", &[("reason", reason)])
+    }
+
     /// Memory that the process holds, in bytes.
     pub fn resident_memory(&self) -> f64 {
         let (_, text) = self.ask("/metrics").unwrap();
