@@ -58,7 +58,7 @@ fn one_that_has_expired_is_told() {
     wait_until("the warning", SOON, || {
         gateway
             .log()
-            .contains("the certificate of the DICOM listener has expired")
+            .contains("our certificate has expired")
     });
     let life = gateway.metric("tls_certificate_expiry_timestamp_seconds", &[]);
     assert_eq!(life, 1_609_459_200.0, "2021-01-01");
