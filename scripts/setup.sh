@@ -121,10 +121,10 @@ build_tools() {
 }
 
 peers() {
-  local missing=()
+  local missing=() each
   [ -n "${PACS_GATEWAY_TEST_AMQP_URL:-}" ] || has rabbitmq-server || missing+=(rabbitmq-server)
   { has storescu && has dcmsend && has echoscu; } || missing+=(dcmtk)
-  has minisign || missing+=(minisign)
+  for each in minisign openssl curl; do has "$each" || missing+=("$each"); done
   [ ${#missing[@]} = 0 ] || install_debian "${missing[@]}" ||
     die "the tests need ${missing[*]}, and apt-get is absent or may not be used here; install them and run this again"
 }
@@ -136,7 +136,8 @@ orthanc() {
 
 # The one program of Debian's prometheus that the tests want: the package itself would start a service.
 promtool() {
-  { command -v promtool >/dev/null || [ -x "$deps/bin/promtool" ]; } && return
+  # -P: this function has the same name.
+  { type -P promtool >/dev/null || [ -x "$deps/bin/promtool" ]; } && return
   local work
   say "fetching promtool"
   mkdir -p "$deps/bin"
