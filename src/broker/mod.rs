@@ -285,7 +285,7 @@ impl Publisher {
         answers: Vec<Result<(), PublishError>>,
     ) -> Result<Option<PublishError>, DatabaseError> {
         let now = Timestamp::now();
-        let mut confirmed = Vec::new();
+        let (mut confirmed, mut sent) = (Vec::new(), Vec::new());
         let mut broken = None;
         for (due, answer) in due.iter().zip(answers) {
             let result = answer.as_ref().err().map_or("ack", PublishError::result);
@@ -301,6 +301,7 @@ impl Publisher {
                         .publish_latency_seconds
                         .observe(now.since(due.message.created_at).as_secs_f64());
                     confirmed.push(due.seq);
+                    sent.push(due);
                 }
                 Err(err @ PublishError::Connection(_)) if findings => broken = Some(err),
                 Err(err) => {
@@ -315,9 +316,8 @@ impl Publisher {
         }
         if !confirmed.is_empty() {
             // The promise: only what the broker has confirmed leaves the outbox.
-            self.outbox.confirmed(confirmed.clone(), now).await?;
-            let sent = due.iter().filter(|due| confirmed.contains(&due.seq));
-            trace::confirmed(&self.tracer, sent, now);
+            self.outbox.confirmed(confirmed, now).await?;
+            trace::confirmed(&self.tracer, sent.into_iter(), now);
         }
         Ok(broken)
     }

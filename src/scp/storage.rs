@@ -115,8 +115,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Association<'_, S> {
             .observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(stored) => {
-                let study = self.shared.services.study_key.log_id(stored.study.as_str());
-                debug!(%study, duplicate = stored.duplicate, "instance stored");
+                let key = &self.shared.services.study_key;
+                debug!(study = %key.log_id(stored.study.as_str()), duplicate = stored.duplicate, "instance stored");
                 if let Some(code) = stored.set_aside {
                     let aside = &self.shared.metrics.quarantined_instances_total;
                     aside.with_label_values(&[code]).inc();

@@ -396,7 +396,7 @@ impl Spool {
             bytes: index.bytes,
             free_bytes: index.free.map_or(0, |free| free.bytes),
             free_inodes: index.free.map_or(0, |free| free.inodes),
-            limit_bytes: self.inner.config.limits.max_bytes.bytes(),
+            limit_bytes: index.limits.max_bytes.bytes(),
             capacity_bytes: index.free.map_or(0, |free| free.capacity),
         }
     }

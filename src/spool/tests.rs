@@ -249,6 +249,19 @@ fn a_full_spool_sheds_and_resumes() {
 }
 
 #[test]
+fn other_limits_count_at_once_and_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(dir.path());
+    store(&spool, "1.2.3", b"pixels").unwrap();
+    let mut limits = config(dir.path()).limits;
+    limits.max_bytes = crate::units::ByteSize(1);
+    limits.resume_bytes = crate::units::ByteSize(0);
+    spool.set_limits(limits);
+    assert_eq!(spool.usage().limit_bytes, 1);
+    assert_eq!(spool.shedding(), Some("spool-full"));
+}
+
+#[test]
 fn ids_never_repeat_within_a_directory() {
     let dir = tempfile::tempdir().unwrap();
     let (spool, _) = open(dir.path());
