@@ -4,6 +4,8 @@ TARGET := $(or $(CARGO_TARGET_DIR),target)
 export PATH := $(CURDIR)/.deps/bin:$(PATH)
 export ORT_DYLIB_PATH ?= $(CURDIR)/.deps/onnxruntime/lib/libonnxruntime.so
 
+# Scenarios wait more than they compute.
+THREADS := $(shell echo $$(($$(nproc) * 2)))
 # How long `make fuzz` runs each target, and which ones; none named are all.
 FUZZ_SECONDS ?= 600
 FUZZ_TARGETS ?=
@@ -19,7 +21,7 @@ demo: .deps/onnxruntime/lib/libonnxruntime.so ## set up, then send sample studie
 
 test: setup ## set up, then fuzz for a moment and run every test
 	scripts/fuzz.sh smoke
-	cargo test --lib --bins --tests --no-fail-fast
+	RUST_TEST_THREADS=$(THREADS) cargo test --lib --bins --tests --no-fail-fast
 
 chart: ## lint, render and validate the Helm chart with Helm 3 and 4
 	scripts/setup.sh chart

@@ -2,10 +2,10 @@
 # Fetches what the repository does not carry, into .deps/ (which git ignores). Safe to repeat; a second run changes nothing.
 #
 #   scripts/setup.sh runtime   ONNX Runtime's shared library, and the build's CMake and C++ compiler (make demo, make run)
-#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, promtool, Helm, the tests' Python packages and cargo-fuzz (make test)
+#   scripts/setup.sh test      the same, plus RabbitMQ, DCMTK, Orthanc, minisign, promtool, Helm and the tests' Python packages (make test)
 #   scripts/setup.sh chart     Helm 3, the library of Helm 4 and the Python packages of the chart's tests, besides runtime (make chart)
-#   scripts/setup.sh fuzz      the compilers and cargo-fuzz alone, with clang (make fuzz)
-#   scripts/setup.sh bench     what the tests need but cargo-fuzz, plus other decoders to compare with (make bench)
+#   scripts/setup.sh fuzz      the compilers, clang among them, and cargo-fuzz alone (make fuzz)
+#   scripts/setup.sh bench     what the tests need, plus other decoders to compare with (make bench)
 #
 # Python packages are pinned in scripts/requirements-*.txt; the shared library is checked by sha256, before and after
 # it is unpacked. Debian packages are installed only when the command they bring is missing. A broker of your own, named
@@ -225,7 +225,7 @@ sanitizers() {
 
 case ${1:-} in
   runtime) onnxruntime; build_tools ;;
-  test) onnxruntime; build_tools; peers; orthanc; promtool; packages test venv; helm; packages chart chart-venv; cargo_fuzz ;;
+  test) onnxruntime; build_tools; peers; orthanc; promtool; packages test venv; helm; packages chart chart-venv ;;
   chart) onnxruntime; build_tools; helm; packages chart chart-venv ;;
   fuzz) build_tools; cargo_fuzz; sanitizers ;;
   bench) onnxruntime; build_tools; peers; packages test venv; packages bench bench-venv ;;

@@ -487,7 +487,7 @@ fn renewals(listener: &scp::Listener, server: &Server) -> Vec<Renewal> {
     let http = server.certificates().map(|certificates| Renewal {
         section: "http.tls",
         renew: Box::new(move |config| {
-            let files = config.http.tls.server().map_err(|err| err.to_string())?;
+            let files = config.http.tls.server()?;
             files.map_or(Ok(()), |files| certificates.reload(&files))
         }),
     });

@@ -47,7 +47,7 @@ impl Certificates {
     pub fn reload(&self, server: &Server) -> Result<(), String> {
         let reloaded = self.acceptor.reload(server);
         self.count(reloaded.is_ok());
-        reloaded.map_err(|error| format!("{}: {error}", self.key(server, &error)))
+        reloaded.map_err(|error| server.told(self.listener, &error))
     }
 
     /// Reads the files again whenever they change. Kubernetes replaces them without a signal.
@@ -58,16 +58,13 @@ impl Certificates {
             match result {
                 Ok(()) => info!(listener, "certificates reloaded"),
                 Err(error) => {
-                    let key = self.key(&self.acceptor.server(), &error);
+                    let key = self.acceptor.server().key_of(&error);
+                    let key = format!("{listener}.tls.{key}");
                     warn!(listener, key, %error, "certificates stay as they are");
                 }
             }
         };
         self.acceptor().watch(tell).await
-    }
-
-    fn key(&self, server: &Server, error: &TlsError) -> String {
-        format!("{}.tls.{}", self.listener, server.key_of(error))
     }
 
     fn count(&self, succeeded: bool) {

@@ -207,13 +207,16 @@ impl Config {
 }
 
 impl Config {
-    /// Reads the files that connections of ours need, so that one that cannot be used is told at once.
-    /// Blocking. Nobody is connected to: a broker that is away keeps nobody from starting.
+    /// Reads the certificates, keys and tokens that are named, so that one that cannot be used is told at
+    /// once. Blocking. Nobody is connected to: a broker that is away keeps nobody from starting.
     ///
     /// # Errors
     /// The key, the file and the reason.
     pub fn check_files(&self) -> Result<(), String> {
-        self.broker.check_files()
+        self.dicom.tls.check_files()?;
+        self.http.check_files()?;
+        self.broker.check_files()?;
+        self.traces.check_files()
     }
 }
 

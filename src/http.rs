@@ -91,6 +91,17 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Reads every file once, so that one that cannot be used is told at start. Blocking.
+    ///
+    /// # Errors
+    /// The key with `http.`, the file and the reason.
+    pub fn check_files(&self) -> Result<(), String> {
+        self.tls.acceptor()?;
+        access::check(self)
+    }
+}
+
 /// The `[http.tls]` section.
 #[derive(Debug, Clone, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -348,7 +359,16 @@ impl From<DatabaseError> for Failure {
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
         tracing::warn!(error = %self.0, "the database failed a request");
-        failure("the ledger cannot be read or written; see the log")
+        let reason = "the ledger cannot be read or written; see the log";
+        answer(database_status(&self.0), reason)
+    }
+}
+
+/// A database that waits for room will be opened.
+fn database_status(err: &DatabaseError) -> StatusCode {
+    match err {
+        DatabaseError::NoRoom => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

@@ -3,6 +3,8 @@
 //! Files are read for each request, so that a rotated secret counts at once.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,7 +15,6 @@ use axum::response::Response;
 use serde::de::{Error as _, IgnoredAny};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
 use tokio::task::spawn_blocking;
 
 use super::{Api, Config, answer, operator};
@@ -128,36 +129,28 @@ impl Refusal {
 }
 
 impl Access {
-    /// Reads every file once, so that one that cannot be used is an error at start, and appoints the
-    /// local operator in `dir`.
+    /// The tokens of the configuration, and that of the local operator, who is appointed in `dir`.
     ///
     /// # Errors
     /// The key and the reason.
     pub async fn new(config: &Config, dir: &Path) -> anyhow::Result<Self> {
-        let mut files = Vec::new();
-        for (role, key, paths) in [
-            (Role::Read, "read_token_files", &config.read_token_files),
-            (
-                Role::Operate,
-                "operate_token_files",
-                &config.operate_token_files,
-            ),
-        ] {
-            for path in paths {
-                let read = token(path).await;
-                read.map_err(|err| anyhow::anyhow!("http.{key}: {err}"))?;
-                files.push((role, path.clone()));
-            }
-        }
-        let mut fixed = Vec::new();
-        for (role, key, tokens) in [
-            (Role::Read, "read_tokens", &config.read_tokens),
-            (Role::Operate, "operate_tokens", &config.operate_tokens),
-        ] {
-            for Secret(token) in tokens {
-                let token = checked(token).map_err(|err| anyhow::anyhow!("http.{key}: {err}"))?;
-                fixed.push((role, fingerprint(token)));
-            }
+        let checked = config.clone();
+        let checked = spawn_blocking(move || check(&checked)).await?;
+        checked.map_err(anyhow::Error::msg)?;
+        let (mut files, mut fixed) = (Vec::new(), Vec::new());
+        for Given {
+            role,
+            paths,
+            tokens,
+            ..
+        } in given(config)
+        {
+            files.extend(paths.iter().map(|path| (role, path.clone())));
+            fixed.extend(
+                tokens
+                    .iter()
+                    .map(|Secret(token)| (role, fingerprint(token.trim()))),
+            );
         }
         let dir = dir.to_owned();
         match spawn_blocking(move || operator::appoint(&dir)).await? {
@@ -186,7 +179,9 @@ impl Access {
         }
         let mut unreadable = false;
         for (its, file) in &self.files {
-            match token(file).await {
+            let path = file.clone();
+            let read = spawn_blocking(move || token(&path)).await;
+            match read.unwrap_or_else(|err| Err(err.to_string())) {
                 Ok(known) if same(&given, &fingerprint(&known)) => role = role.max(Some(*its)),
                 Ok(_) => {}
                 Err(err) => {
@@ -208,15 +203,15 @@ impl Access {
 
 /// Lets through who may read.
 pub(super) async fn read(State(api): State<Api>, request: Request, next: Next) -> Response {
-    check(&api, Role::Read, request, next).await
+    admitted(&api, Role::Read, request, next).await
 }
 
 /// Lets through who may change something.
 pub(super) async fn operate(State(api): State<Api>, request: Request, next: Next) -> Response {
-    check(&api, Role::Operate, request, next).await
+    admitted(&api, Role::Operate, request, next).await
 }
 
-async fn check(api: &Api, wanted: Role, request: Request, next: Next) -> Response {
+async fn admitted(api: &Api, wanted: Role, request: Request, next: Next) -> Response {
     let Err(refusal) = api.access.admit(request.headers(), wanted).await else {
         return next.run(request).await;
     };
@@ -257,20 +252,65 @@ fn same(given: &Fingerprint, known: &Fingerprint) -> bool {
     std::hint::black_box(different) == 0
 }
 
+/// What the configuration gives one role.
+struct Given<'a> {
+    role: Role,
+    paths: &'a [PathBuf],
+    tokens: &'a [Secret],
+    /// The keys of both.
+    keys: [&'static str; 2],
+}
+
+fn given(config: &Config) -> [Given<'_>; 2] {
+    [
+        Given {
+            role: Role::Read,
+            paths: &config.read_token_files,
+            tokens: &config.read_tokens,
+            keys: ["read_token_files", "read_tokens"],
+        },
+        Given {
+            role: Role::Operate,
+            paths: &config.operate_token_files,
+            tokens: &config.operate_tokens,
+            keys: ["operate_token_files", "operate_tokens"],
+        },
+    ]
+}
+
+/// Looks at every token. Blocking.
+///
+/// # Errors
+/// The key and the reason.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    for Given {
+        paths,
+        tokens,
+        keys,
+        ..
+    } in given(config)
+    {
+        for path in paths {
+            token(path).map_err(|err| format!("http.{}: {err}", keys[0]))?;
+        }
+        for Secret(token) in tokens {
+            checked(token).map_err(|err| format!("http.{}: {err}", keys[1]))?;
+        }
+    }
+    Ok(())
+}
+
 /// The token in a file, without white space around it.
-async fn token(file: &Path) -> Result<String, std::io::Error> {
-    let refuse = |reason: &str| {
-        let reason = format!("{}: {reason}", file.display());
-        std::io::Error::new(std::io::ErrorKind::InvalidData, reason)
+fn token(file: &Path) -> Result<String, String> {
+    let refuse = |reason: &str| format!("{}: {reason}", file.display());
+    let read = || {
+        let mut text = String::new();
+        File::open(file)?
+            .take(MAX_TOKEN)
+            .read_to_string(&mut text)?;
+        Ok(text)
     };
-    let opened = tokio::fs::File::open(file).await;
-    let mut text = String::new();
-    opened
-        .map_err(|err| refuse(&err.to_string()))?
-        .take(MAX_TOKEN)
-        .read_to_string(&mut text)
-        .await
-        .map_err(|err| refuse(&err.to_string()))?;
+    let text = read().map_err(|err: io::Error| refuse(&err.to_string()))?;
     checked(&text).map(str::to_owned).map_err(refuse)
 }
 

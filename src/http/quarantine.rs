@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use tokio::task::spawn_blocking;
 
-use super::{Api, MAX_ROWS, answer, missing};
+use super::{Api, MAX_ROWS, answer, database_status, missing};
 use crate::ledger::TurnoverError;
 use crate::spool::{EntryId, Quarantined, RetryError};
 
@@ -199,10 +199,11 @@ fn refused(err: &TurnoverError) -> Response {
         TurnoverError::Spool(RetryError::Corrupt(..) | RetryError::Rival(..)) => {
             StatusCode::CONFLICT
         }
-        TurnoverError::Spool(RetryError::Io(_)) | TurnoverError::Database(_) => {
-            tracing::warn!(error = %err, "quarantine not changed");
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        TurnoverError::Spool(RetryError::Io(_)) => StatusCode::INTERNAL_SERVER_ERROR,
+        TurnoverError::Database(err) => database_status(err),
     };
+    if status.is_server_error() {
+        tracing::warn!(error = %err, "quarantine not changed");
+    }
     answer(status, &err.to_string())
 }

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Api, answer, missing, one_line};
+use super::{Api, answer, database_status, missing, one_line};
 use crate::dicom::StudyInstanceUid;
 use crate::ledger::OrderError;
 
@@ -80,10 +80,11 @@ fn refused(err: &OrderError) -> Response {
         | OrderError::Incomplete(_)
         | OrderError::Owed(_)
         | OrderError::Promised(_) => StatusCode::CONFLICT,
-        OrderError::Database(_) | OrderError::Io(_) => {
-            tracing::warn!(error = %err, "an order for a study failed");
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        OrderError::Io(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        OrderError::Database(err) => database_status(err),
     };
+    if status.is_server_error() {
+        tracing::warn!(error = %err, "an order for a study failed");
+    }
     answer(status, &err.to_string())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -51,16 +51,9 @@ impl Server {
     /// # Errors
     /// The key and the reason.
     pub async fn bind(config: &Config, metrics: &Arc<Metrics>) -> Result<Self> {
-        let certificates = match config.tls.server()? {
-            Some(files) => {
-                let acceptor = Acceptor::new(&files);
-                let acceptor = acceptor
-                    .map_err(|err| anyhow::anyhow!("http.tls.{}: {err}", files.key_of(&err)))?;
-                let metrics = Arc::clone(metrics);
-                Some(Certificates::new(Arc::new(acceptor), "http", metrics))
-            }
-            None => None,
-        };
+        let acceptor = config.tls.acceptor().map_err(anyhow::Error::msg)?;
+        let certificates = acceptor
+            .map(|acceptor| Certificates::new(Arc::new(acceptor), "http", Arc::clone(metrics)));
         let api = TcpListener::bind(&config.bind).await;
         let api = api.with_context(|| format!("http.bind: cannot listen on {}", config.bind))?;
         let probes = match config.probe_bind.as_str() {
@@ -137,16 +130,26 @@ impl Server {
 }
 
 impl Tls {
+    /// What the listener speaks TLS with; `None`: it does not.
+    ///
+    /// # Errors
+    /// The key and the reason.
+    pub(super) fn acceptor(&self) -> Result<Option<Acceptor>, String> {
+        let files = self.server()?;
+        files.map(|files| files.acceptor("http")).transpose()
+    }
+
     /// The files; `None`: no TLS.
     ///
     /// # Errors
     /// The key that is missing.
-    pub fn server(&self) -> Result<Option<crate::tls::Server>> {
+    pub fn server(&self) -> Result<Option<crate::tls::Server>, String> {
+        let missing = |what, other| format!("http.tls.{what}: is missing for http.tls.{other}");
         let empty = |path: &Path| path.as_os_str().is_empty();
         match (empty(&self.certificate), empty(&self.key)) {
             (true, true) => return Ok(None),
-            (false, true) => bail!("http.tls.key: is missing for http.tls.certificate"),
-            (true, false) => bail!("http.tls.certificate: is missing for http.tls.key"),
+            (false, true) => return Err(missing("key", "certificate")),
+            (true, false) => return Err(missing("certificate", "key")),
             (false, false) => {}
         }
         Ok(Some(crate::tls::Server {

@@ -120,7 +120,7 @@ impl Reloader {
         let rules = rules(&merged, Some((&self.config, &reach.rules.get())))?;
         if touches("broker") {
             let files = merged.clone();
-            let checked = spawn_blocking(move || files.check_files()).await;
+            let checked = spawn_blocking(move || files.broker.check_files()).await;
             checked.map_err(|err| err.to_string())??;
         }
         if touches("models") {

@@ -92,6 +92,21 @@ impl Tls {
         self.bind.parse().ok()
     }
 
+    /// Reads every file that is named, so that one that cannot be used is told at start. Blocking.
+    ///
+    /// # Errors
+    /// The key, the file and the reason.
+    pub fn check_files(&self) -> Result<(), String> {
+        let files = self.server();
+        if self.address().is_some() {
+            files.acceptor("dicom")?;
+        } else if !self.ca.is_empty() || !self.certificate.as_os_str().is_empty() {
+            let read = self.client().config();
+            read.map_err(|err| files.told("dicom", &err))?;
+        }
+        Ok(())
+    }
+
     /// What the listener needs.
     pub fn server(&self) -> Server {
         Server {

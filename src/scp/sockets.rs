@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use super::config::{Config, Tls};
-use crate::tls::{Acceptor, TlsError};
+use super::config::Config;
+use crate::tls::Acceptor;
 
 /// Connections the kernel holds for us until they are accepted.
 const BACKLOG: u32 = 1024;
@@ -28,13 +28,8 @@ pub enum BindError {
         source: io::Error,
     },
     /// Certificate, key or authorities cannot be used.
-    #[error("dicom.tls.{key}: {source}")]
-    Tls {
-        /// The key that names the file.
-        key: &'static str,
-        /// What is wrong.
-        source: TlsError,
-    },
+    #[error("{0}")]
+    Tls(String),
 }
 
 /// Ports in use.
@@ -69,7 +64,8 @@ impl Sockets {
             .transpose()?;
         let secure = match config.tls.address() {
             Some(address) => {
-                let acceptor = acceptor(&config.tls)?;
+                let acceptor = config.tls.server().acceptor("dicom");
+                let acceptor = acceptor.map_err(BindError::Tls)?;
                 Some((open("tls.bind", address)?, Arc::new(acceptor)))
             }
             None => None,
@@ -116,14 +112,6 @@ impl Sockets {
             acceptor,
         })
     }
-}
-
-fn acceptor(tls: &Tls) -> Result<Acceptor, BindError> {
-    let server = tls.server();
-    Acceptor::new(&server).map_err(|source| BindError::Tls {
-        key: server.key_of(&source),
-        source,
-    })
 }
 
 fn open(key: &'static str, address: SocketAddr) -> Result<TcpListener, BindError> {

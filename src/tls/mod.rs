@@ -78,6 +78,19 @@ pub struct Server {
 }
 
 impl Server {
+    /// Reads the files, for a server whose configuration is the section `<section>.tls`.
+    ///
+    /// # Errors
+    /// The key and what is wrong with its file.
+    pub fn acceptor(&self, section: &str) -> Result<Acceptor, String> {
+        Acceptor::new(self).map_err(|err| self.told(section, &err))
+    }
+
+    /// An error of these files with the key that it belongs to.
+    pub fn told(&self, section: &str, error: &TlsError) -> String {
+        format!("{section}.tls.{}: {error}", self.key_of(error))
+    }
+
     /// The key that an error of these files belongs to, relative to their section.
     pub fn key_of(&self, error: &TlsError) -> &'static str {
         match error {

@@ -93,7 +93,7 @@ impl World {
             ..route
         };
         let mut options = Options::amqp(&through_proxy)
-            .set("models.dir", models)
+            .models(models)
             .set("models.poll", "0s")
             .set("study.quiet_period", "200ms")
             .set("study.concurrency", 3)

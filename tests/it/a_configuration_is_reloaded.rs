@@ -205,8 +205,13 @@ fn a_quiet_period_counts_for_the_next_study() {
 fn under_load_nothing_is_lost() {
     const STUDIES: usize = 40;
     let operator = Operator::new();
-    let gateway = Gateway::start(&operator.options().set("study.quiet_period", "100ms"));
+    let plain = operator
+        .options()
+        .all_models()
+        .set("study.quiet_period", "100ms");
+    let gateway = Gateway::start(&plain);
     let studies: Vec<Study> = (0..STUDIES).map(|_| Study::chest()).collect();
+    // With fewer models, too.
     let other = operator
         .options()
         .set("study.quiet_period", "50ms")
@@ -215,15 +220,6 @@ fn under_load_nothing_is_lost() {
         .set("dicom.max_pdu_length", 16384)
         .set("spool.limits.max_bytes", "100GiB")
         .set("spool.limits.resume_bytes", "90GiB");
-    let plain = operator.options().set("study.quiet_period", "100ms");
-    let names: Vec<String> = gateway.get("/api/v1/models")["models"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|model| model["name"].as_str().unwrap().to_owned())
-        .collect();
-    let first = [names[0].as_str()];
-    let other = other.set("models.only", first);
     std::thread::scope(|scope| {
         let sending = scope.spawn(|| {
             for study in &studies {

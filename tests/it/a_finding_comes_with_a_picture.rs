@@ -194,7 +194,7 @@ fn a_map_of_the_graph_is_laid_over_the_image() {
         return;
     }
     let models = format!("{FIXTURES}/models");
-    let gateway = Gateway::start(&Options::new().set("models.dir", repository().join(&models)));
+    let gateway = Gateway::start(&Options::new().models(repository().join(&models)));
     let data = message(&gateway, &case(&models, "blobs"));
     let expected = expected("cam.json");
     let step = expected["step"].as_u64().unwrap() as usize;
@@ -250,7 +250,7 @@ fn a_finding_whose_picture_takes_too_long_is_published() {
     }
     let models = tempfile::tempdir().unwrap();
     with_budget("1ms", models.path());
-    let gateway = Gateway::start(&Options::new().set("models.dir", models.path().to_owned()));
+    let gateway = Gateway::start(&Options::new().models(models.path().to_owned()));
     let data = message(&gateway, &case("models", "rle"));
     without_picture(&data, "explanation-incomplete");
 }

@@ -62,7 +62,7 @@ fn a_golden_case_that_comes_out_otherwise() {
     let models = Models::new();
     let expected = models.folder().join("1.0.0/golden/jpeg-ls/expected.json");
     edit(&expected, "0.006542", "0.009542");
-    let refusal = Gateway::refusal(&Options::new().set("models.dir", models.dir()));
+    let refusal = Gateway::refusal(&Options::new().models(models.dir()));
     says(
         &refusal,
         &[
@@ -77,7 +77,7 @@ fn a_golden_case_that_comes_out_otherwise() {
 fn no_golden_case_where_one_is_required() {
     let models = Models::new();
     std::fs::remove_dir_all(models.folder().join("1.0.0/golden")).unwrap();
-    let options = Options::new().set("models.dir", models.dir());
+    let options = Options::new().models(models.dir());
     let gateway = Gateway::start(&options);
     assert_eq!(gateway.metric("models_serving", &[]), 1.0);
     let refusal = Gateway::refusal(&options.set("models.require_golden", true));
@@ -100,7 +100,7 @@ fn with_change(model: &str, from: &str, to: &str) -> Refusal {
         "the manifest of {model} has no `{from}`"
     );
     std::fs::write(&manifest, text.replacen(from, to, 1)).unwrap();
-    Gateway::refusal(&Options::new().set("models.dir", models.path().to_owned()))
+    Gateway::refusal(&Options::new().models(models.path().to_owned()))
 }
 
 fn says(refusal: &Refusal, words: &[&str]) {

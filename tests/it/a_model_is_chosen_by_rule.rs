@@ -39,7 +39,7 @@ fn models(models: &[(&str, &str, f64)]) -> tempfile::TempDir {
 
 fn options(models: &Path) -> Options {
     Options::new()
-        .set("models.dir", models.to_owned())
+        .models(models.to_owned())
         .set("inference.sessions", 1)
 }
 

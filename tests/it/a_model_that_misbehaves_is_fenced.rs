@@ -38,7 +38,7 @@ fn models(names: &[&str]) -> TempDir {
 
 fn options(models: &Path) -> Options {
     Options::new()
-        .set("models.dir", models.to_owned())
+        .models(models.to_owned())
         .set("inference.sessions", 1)
         .set("inference.timeout", "1s")
         .set("inference.memory", "2GiB")

@@ -24,7 +24,7 @@ fn gateway(models: &Models) -> (Gateway, tempfile::NamedTempFile) {
     let token = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(token.path(), format!("{TOKEN}\n")).unwrap();
     let options = Options::new()
-        .set("models.dir", models.dir())
+        .models(models.dir())
         .set("models.poll", "200ms")
         .set("http.operate_token_files", [token.path().to_owned()]);
     (Gateway::start(&options), token)
@@ -265,7 +265,7 @@ fn a_volume_that_is_swapped_and_emptied() {
         std::os::unix::fs::symlink(format!("..data/{name}"), folder.join(name)).unwrap();
     }
     let options = Options::new()
-        .set("models.dir", volume.path().to_owned())
+        .models(volume.path().to_owned())
         .set("models.poll", "100ms");
     let gateway = Gateway::start(&options);
     assert_eq!(served(&gateway), "1.0.0");
@@ -286,7 +286,7 @@ fn a_volume_that_is_swapped_and_emptied() {
 fn a_model_that_comes_and_goes() {
     let models = Models::new();
     let options = Options::new()
-        .set("models.dir", models.dir())
+        .models(models.dir())
         .set("models.poll", "100ms");
     let gateway = Gateway::start(&options);
     let running = || gateway.metric("model_info", &[]);
@@ -341,7 +341,7 @@ fn a_model_that_was_refused_from_the_beginning_is_served_by_command() {
 fn changing_needs_the_token() {
     let models = Models::new();
     let (with, _token) = gateway(&models);
-    let without = Gateway::start(&Options::new().set("models.dir", models.dir()));
+    let without = Gateway::start(&Options::new().models(models.dir()));
     let post = |gateway: &Gateway, token: &str| {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .timeout_global(Some(SOON))

@@ -47,7 +47,6 @@ fn two_gateways_behind_a_balancer() {
     let mut gateways = ["urn:it:a", "urn:it:b"].map(|source| {
         let options = Options::amqp(&route)
             .set("message.source", source)
-            .set("models.only", ["cxr-phantom"])
             .set("shutdown.delay", DELAY);
         Gateway::start(&options)
     });

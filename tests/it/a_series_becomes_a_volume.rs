@@ -11,7 +11,7 @@ const MODELS: &str = "tests/fixtures/models";
 
 fn gateway() -> Gateway {
     let models = repository().join(MODELS);
-    Gateway::start(&Options::new().set("models.dir", models))
+    Gateway::start(&Options::new().models(models))
 }
 
 fn case(name: &str) -> Case {

@@ -60,7 +60,7 @@ fn shadow_and_canary() {
         return;
     }
     let models = models();
-    let options = Options::amqp(&route).set("models.dir", models.dir());
+    let options = Options::amqp(&route).models(models.dir());
     let (gateway, findings) = (Gateway::start(&options), Bus::new(&route));
     let shadows = Bus::new(&route.shadow());
     let studies: Vec<Study> = (0..STUDIES).map(|_| Study::chest()).collect();
@@ -145,7 +145,7 @@ fn a_missing_shadow_exchange_holds_nothing_up() {
     bus.declare_exchange();
     bus.declare_queue(&[]);
     let options = Options::amqp(&route)
-        .set("models.dir", models.dir())
+        .models(models.dir())
         .set("broker.declare", "none");
     let gateway = Gateway::start(&options);
     let refused = || {
@@ -171,7 +171,7 @@ fn a_missing_shadow_exchange_holds_nothing_up() {
 #[test]
 fn the_file_broker_keeps_them_apart() {
     let models = models();
-    let gateway = Gateway::start(&Options::new().set("models.dir", models.dir()));
+    let gateway = Gateway::start(&Options::new().models(models.dir()));
     let study = Study::chest();
     assert_eq!(
         RawPeer::send(gateway.dicom_port, "CT1", &[&study.image(1)]),

@@ -51,7 +51,6 @@ fn options(disk: &SmallDisk) -> Options {
         .set("spool.dir", disk.path().join("spool"))
         .set("spool.limits.min_free_bytes", "2MiB")
         .set("spool.limits.min_free_inodes", 0)
-        .set("models.only", ["cxr-phantom"])
 }
 
 fn send(gateway: &Gateway, study: &Study) {
@@ -83,6 +82,7 @@ fn check(end: impl Fn(&mut Gateway)) {
         asks_to_come_back(&gateway);
         let later = "the database is opened when there is room";
         assert!(gateway.take_log().contains(later));
+        assert_eq!(gateway.ask("/api/v1/studies").unwrap().0, 503);
         gateway.terminate();
         assert_eq!(gateway.wait(SOON).code(), Some(0), "it can be stopped");
     }

@@ -61,7 +61,7 @@ fn whole_traces(protocol: &'static str) {
         return;
     }
     let models = two_models();
-    let options = Options::amqp(&route).set("models.dir", models.dir());
+    let options = Options::amqp(&route).models(models.dir());
     let bus = Bus::new(&route);
     let gateway = Gateway::start(&collector.admit(options));
     let studies: Vec<Study> = (0..3)

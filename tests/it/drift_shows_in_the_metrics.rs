@@ -18,7 +18,7 @@ fn drift_is_told_after_a_hundred_studies() {
     let model = models.path().join("cxr-phantom");
     copy_dir(&repository().join("models/cxr-phantom"), &model);
     refer(&model.join("model.toml"));
-    let gateway = Gateway::start(&Options::new().set("models.dir", models.path().to_owned()));
+    let gateway = Gateway::start(&Options::new().models(models.path().to_owned()));
     let case = golden::cases()
         .into_iter()
         .find(|case| case.name == "opacity")

@@ -107,10 +107,14 @@ fn the_standards_action_is_taken() {
     wait_until("end of all associations", SOON, || {
         gateway.metric("associations_active", &[]) == 0.0
     });
+    let instances = || {
+        let known = gateway.study(&study.uid);
+        known["instances"].as_array().unwrap().len()
+    };
+    // The first can be done before the last is here.
+    wait_until("both instances", SOON, || instances() >= 2);
     gateway.wait_until_done(&[&study.uid]);
-    let known = gateway.study(&study.uid);
-    let instances = known["instances"].as_array().unwrap();
-    assert_eq!(instances.len(), 2, "only whole messages count: {known}");
+    assert_eq!(instances(), 2, "only whole messages count");
     assert!(!gateway.log().contains("panic"));
 }
 

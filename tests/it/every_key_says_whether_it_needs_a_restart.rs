@@ -116,6 +116,7 @@ fn base(operator: &Operator, files: &Files) -> Options {
     let key = "RWQAAQIDBAUGBwABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f";
     operator
         .admit(secured(&files.server, [files.ca.clone()]))
+        .all_models()
         .set("broker.url", "amqps://user:word@127.0.0.1:1/%2f")
         .set("broker.tls.certificate", "/nowhere/ours.pem")
         .set("broker.tls.key", "/nowhere/ours.key")

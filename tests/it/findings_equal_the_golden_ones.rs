@@ -60,7 +60,9 @@ fn check_all(send: impl Fn(u16, &[Case])) {
         return;
     };
     // A sender that has to wait for a processor pauses inside a volume.
-    let options = Options::amqp(&route).set("study.quiet_period", "2s");
+    let options = Options::amqp(&route)
+        .all_models()
+        .set("study.quiet_period", "2s");
     let (gateway, bus) = (Gateway::start(&options), Bus::new(&route));
     let cases = golden::cases();
     send(gateway.dicom_port, &cases);

@@ -18,7 +18,7 @@ fn and_the_gateway_goes_on() {
     let Some(folder) = corpus::bad_files(&corpus) else {
         return;
     };
-    let gateway = Gateway::start(&Options::new());
+    let gateway = Gateway::start(&Options::new().all_models());
     let result = gateway.dir().join("result.csv");
     let port = gateway.dicom_port.to_string();
     let mut command = Command::new("python3");

@@ -52,7 +52,7 @@ impl Key {
 
 fn options(models: &Models, key: &Key, required: bool) -> Options {
     Options::new()
-        .set("models.dir", models.dir())
+        .models(models.dir())
         .set("models.poll", "100ms")
         .set("models.trusted_keys", [key.line().as_str()])
         .set("models.require_signature", required)

@@ -45,6 +45,7 @@ fn the_numbers_are_those_of_the_traffic() {
     };
     let route = broker.route();
     let options = Options::amqp(&route)
+        .all_models()
         .set("dicom.calling_ae_titles", ["CT1", "SILENT"])
         .set("spool.duplicates", "quarantine")
         .set("broker.confirm_timeout", "5s");

@@ -42,7 +42,7 @@ fn change(models: &Path, model: &str, from: &str, to: &str) {
 }
 
 fn options(models: &Path) -> Options {
-    Options::new().set("models.dir", models.to_owned())
+    Options::new().models(models.to_owned())
 }
 
 fn case() -> Case {

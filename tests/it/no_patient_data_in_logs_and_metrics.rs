@@ -14,6 +14,7 @@ fn names_ids_and_uids_do_not_leak() {
     };
     let bus = Bus::new(&route);
     let options = Options::amqp(&route)
+        .all_models()
         .set("message.accession_number", false)
         .set("spool.duplicates", "quarantine");
     let mut gateway = Gateway::start(&options);

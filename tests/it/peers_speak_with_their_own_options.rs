@@ -47,8 +47,8 @@ impl Scene {
     }
 
     fn pynetdicom(&self) -> Command {
-        let mut command = Command::new(repository().join(".deps/venv/bin/python"));
-        command.args(["-m", "pynetdicom"]);
+        let mut command = Command::new(peers::python());
+        command.arg(repository().join("tests/it/python/steady.py"));
         command
     }
 

@@ -12,7 +12,7 @@ use crate::support::{Gateway, Options, contract, peers};
 
 #[test]
 fn the_same_again_from_a_folder_and_from_the_spool() {
-    let gateway = Gateway::start(&Options::new());
+    let gateway = Gateway::start(&Options::new().all_models());
     let cases: Vec<Case> = golden::cases()
         .into_iter()
         .filter(|case| {
@@ -65,7 +65,7 @@ fn the_same_again_from_a_folder_and_from_the_spool() {
 
 #[test]
 fn what_differs_is_named_and_what_cannot_be_replayed_is_another_answer() {
-    let options = Options::new();
+    let options = Options::new().all_models();
     let gateway = Gateway::start(&options);
     let case = golden::cases()
         .into_iter()

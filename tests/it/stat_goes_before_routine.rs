@@ -22,7 +22,7 @@ fn a_stat_film_is_published_before_the_ct_that_came_before_it() {
     assert_ne!(alone, both);
     std::fs::write(&slow, both).unwrap();
     let options = Options::new()
-        .set("models.dir", models.path().to_owned())
+        .models(models.path().to_owned())
         .set("inference.sessions", 1)
         .set("study.concurrency", 2)
         .set("study.priority_by_ae.EMERGENCY", "urgent");

@@ -81,6 +81,17 @@ impl Config {
         let target = transport::Target::parse(self);
         target.map(drop).map_err(|err| format!("endpoint: {err}"))
     }
+
+    /// Reads the authority of a collector behind TLS. Blocking.
+    ///
+    /// # Errors
+    /// The key, the file and the reason.
+    pub fn check_files(&self) -> Result<(), String> {
+        match self.endpoint.is_empty() {
+            true => Ok(()),
+            false => transport::Transport::new(self).map(drop),
+        }
+    }
 }
 
 /// What happened to a study, for who closes its trace.

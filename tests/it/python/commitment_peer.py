@@ -14,6 +14,7 @@ import json
 import sys
 import threading
 
+import steady
 import tls
 from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
@@ -115,4 +116,5 @@ def main():
         listen(port, rest)
 
 
+steady.install()
 main()

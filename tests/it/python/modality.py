@@ -19,6 +19,7 @@ import sys
 import time
 from io import BytesIO
 
+import steady
 from pydicom.dataset import Dataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
@@ -147,4 +148,5 @@ def main():
     json.dump(answers, sys.stdout)
 
 
+steady.install()
 main()

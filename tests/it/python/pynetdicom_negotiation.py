@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 
+import steady
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, StoragePresentationContexts, build_role
 from pynetdicom.pdu_primitives import (
     AsynchronousOperationsWindowNegotiation,
@@ -115,6 +116,7 @@ def main():
         association.release()
 
 
+steady.install()
 try:
     main()
 except BaseException:

@@ -10,6 +10,7 @@ Prints the status of each response in hex, one per line. Ends with 1 when one of
 
 import sys
 
+import steady
 import tls
 from pydicom import dcmread
 from pynetdicom import AE
@@ -47,4 +48,5 @@ def main():
     sys.exit(0 if all("Status" in status and status.Status == 0 for status in statuses) else 1)
 
 
+steady.install()
 main()

@@ -61,9 +61,14 @@ impl Gateway {
 
     /// Runs a gateway that is expected to refuse its configuration.
     pub fn refusal(options: &Options) -> Refusal {
+        Self::refusal_of("serve", options)
+    }
+
+    /// The same for any subcommand that reads the configuration.
+    pub fn refusal_of(subcommand: &str, options: &Options) -> Refusal {
         let dir = tempfile::tempdir().unwrap();
         configure(dir.path(), options);
-        let mut child = serve(dir.path()).spawn().unwrap();
+        let mut child = configured(subcommand, dir.path()).spawn().unwrap();
         reaper::adopt(child.id());
         let mut stderr = String::new();
         let mut pipe = child.stderr.take().unwrap();
@@ -379,9 +384,13 @@ pub fn beside(gateway: &Gateway) -> Command {
 }
 
 fn serve(dir: &Path) -> Command {
+    configured("serve", dir)
+}
+
+fn configured(subcommand: &str, dir: &Path) -> Command {
     let mut command = binary();
     command
-        .arg("serve")
+        .arg(subcommand)
         .arg("--config")
         .arg(dir.join("gateway.toml"));
     command.current_dir(dir).stdin(Stdio::null());

@@ -13,7 +13,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Free ports, the repository's models, messages into a file, a short quiet period.
+    /// Free ports, the quickest of the repository's models, messages into a file, a short quiet period.
     pub fn new() -> Self {
         let options = Self {
             table: Table::new(),
@@ -22,6 +22,7 @@ impl Options {
             .set("dicom.bind", "127.0.0.1:0")
             .set("http.bind", "127.0.0.1:0")
             .set("models.dir", repository().join("models"))
+            .set("models.only", ["cxr-phantom"])
             .set("study.quiet_period", "300ms")
             .set("spool.limits.min_free_bytes", "16MiB")
             .set("spool.limits.min_free_inodes", 100)
@@ -40,6 +41,16 @@ impl Options {
                 "broker.shadow",
                 format!("{}.shadow", route.exchange).as_str(),
             )
+    }
+
+    /// The models of this folder instead.
+    pub fn models(self, dir: impl Into<Setting>) -> Self {
+        self.all_models().set("models.dir", dir)
+    }
+
+    /// Every model of the folder.
+    pub fn all_models(self) -> Self {
+        self.set("models.only", [""; 0])
     }
 
     /// Sets `section.key`.
