@@ -101,7 +101,7 @@ class Gateway:
         else:
             sys.exit("the gateway did not start")
         self.ready_after = time.perf_counter() - started
-        self.port, self.http = ready["dicom_port"], ready["http_port"]
+        self.port, self.tls_port, self.http = ready["dicom_port"], ready.get("dicom_tls_port"), ready["http_port"]
         self.token = (spool / "operator.token").read_text().strip()
         threading.Thread(target=self.process.stderr.read, daemon=True).start()
 

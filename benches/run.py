@@ -13,6 +13,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,22 +51,28 @@ def disk(folder: Path, size: int, count: int, threads: int, rename: bool) -> flo
     return count / elapsed
 
 
-def storescp(work: Path, folders: list[Path]) -> tuple[float, float]:
-    """Seconds and CPU seconds of DCMTK's storescp for the same files."""
-    received = fresh(work / "storescp")
+@contextmanager
+def storescp(work: Path, *options: str, ask: tuple[str, ...] = ()):
+    """DCMTK's storescp, with the port it listens on, once it answers an echoscu with the options `ask`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    peer = subprocess.Popen(["storescp", "-q", "+B", "+xa", "--fork", "-od", str(received), str(port)]
-                            if len(folders) > 1 else ["storescp", "-q", "+B", "+xa", "-od", str(received), str(port)])
-    while subprocess.run(["echoscu", "-q", "127.0.0.1", str(port)], stderr=subprocess.DEVNULL).returncode:
+    peer = subprocess.Popen(["storescp", "-q", "+B", "+xa", *options, "-od", str(fresh(work / "storescp")), str(port)])
+    while subprocess.run(["echoscu", "-q", *ask, "127.0.0.1", str(port)], stderr=subprocess.DEVNULL).returncode:
         time.sleep(0.05)
-    before = cpu_seconds(peer.pid)
-    elapsed = send(port, folders, "STORESCP")
-    cpu = cpu_seconds(peer.pid) - before
-    peer.kill()
-    peer.wait()
-    return elapsed, cpu
+    try:
+        yield port, peer.pid
+    finally:
+        peer.kill()
+        peer.wait()
+
+
+def ingest_by_storescp(work: Path, folders: list[Path]) -> tuple[float, float]:
+    """Seconds and CPU seconds of DCMTK's storescp for the same files."""
+    with storescp(work, *(["--fork"] if len(folders) > 1 else [])) as (port, pid):
+        before = cpu_seconds(pid)
+        elapsed = send(port, folders, "STORESCP")
+        return elapsed, cpu_seconds(pid) - before
 
 
 def ingest(binary: str, work: Path, count: int) -> None:
@@ -98,11 +105,47 @@ def ingest(binary: str, work: Path, count: int) -> None:
 
         baseline = median(lambda: disk(work / "disk", size, count, associations, rename=associations > 1))
         elapsed, cpu = median(once)
-        peer, peer_cpu = storescp(work, folders)
+        peer, peer_cpu = ingest_by_storescp(work, folders)
         # With --fork the work is done in children that are gone; their CPU time is not read.
         shown = f"{peer_cpu / total_mb * 1e3:.2f}" if associations == 1 else "–"
         print(f"| {associations} | {count / elapsed:.0f} | {total_mb / elapsed:.0f} | {baseline:.0f} | {count / elapsed / baseline:.2f} "
               f"| {count / peer:.0f} | {peer / elapsed:.1f} | {cpu / total_mb * 1e3:.2f} | {shown} |")
+
+
+def transport(binary: str, work: Path, count: int) -> None:
+    """What TLS costs: the same files over one association without and with it, to the gateway and to storescp."""
+    source = work / "ct"
+    total_gb = sum(file.stat().st_size for file in source.iterdir()) / 1e9
+    key, certificate = work / "key.pem", work / "certificate.pem"
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", str(key),
+                    "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"],
+                   check=True, stderr=subprocess.DEVNULL)
+    # Without a certificate of the client.
+    secure = ("+tla", "+cf", str(certificate))
+
+    def storescu(port: int, pid: int, options: tuple[str, ...]) -> tuple[float, float]:
+        before, started = cpu_seconds(pid), time.perf_counter()
+        subprocess.run(["storescu", "-q", *options, "+sd", "127.0.0.1", str(port), str(source)], check=True)
+        return time.perf_counter() - started, cpu_seconds(pid) - before
+
+    def gateway(options: tuple[str, ...]) -> tuple[float, float]:
+        receiver = Gateway(binary, fresh(work / "spool"), STUDY__QUIET_PERIOD="1h", STUDY__MAX_AGE="2h", DICOM__TLS__BIND="127.0.0.1:0",
+                           DICOM__TLS__CERTIFICATE=str(certificate), DICOM__TLS__KEY=str(key), DICOM__TLS__CLIENT_CERTIFICATE="none")
+        taken = storescu(receiver.tls_port if options else receiver.port, receiver.process.pid, options)
+        expect_stored(receiver, count)
+        receiver.stop()
+        return taken
+
+    def peer(options: tuple[str, ...]) -> tuple[float, float]:
+        server = ("+tls", str(key), str(certificate), "-ic") if options else ()
+        with storescp(work, *server, ask=options) as (port, pid):
+            return storescu(port, pid, options)
+
+    print(f"\n## TLS: {count} CT slices of 512×512, one DCMTK storescu\n\n"
+          "| receiver | plain s | TLS s | ratio | CPU s/GB plain | CPU s/GB TLS |\n|---|---|---|---|---|---|")
+    for name, receive in (("gateway", gateway), ("storescp", peer)):
+        (plain, cpu), (tls, tls_cpu) = (median(lambda: receive(options)) for options in ((), secure))
+        print(f"| {name} | {plain:.2f} | {tls:.2f} | {tls / plain:.2f} | {cpu / total_gb:.2f} | {tls_cpu / total_gb:.2f} |", flush=True)
 
 
 def memory(binary: str, work: Path, count: int) -> None:
@@ -174,6 +217,7 @@ def main() -> None:
     binary, scale = arguments(__doc__)
     with workplace() as work:
         ingest(binary, work, 400 // scale)
+        transport(binary, work, 400 // scale)
         memory(binary, work, 3200 // scale)
         restart(binary, work, 10_000 // scale)
         isolation(work, 400 // scale)

@@ -119,8 +119,14 @@ impl Reloader {
         let reach = &self.reach;
         let rules = rules(&merged, Some((&self.config, &reach.rules.get())))?;
         if touches("broker") {
-            let files = merged.clone();
-            let checked = spawn_blocking(move || files.broker.check_files()).await;
+            let broker = merged.broker.clone();
+            let checked = spawn_blocking(move || broker.check_files()).await;
+            checked.map_err(|err| err.to_string())??;
+        }
+        // A listener's own are looked at where they are renewed.
+        if touches("dicom.tls") && merged.dicom.tls.address().is_none() {
+            let tls = merged.dicom.tls.clone();
+            let checked = spawn_blocking(move || tls.check_files()).await;
             checked.map_err(|err| err.to_string())??;
         }
         if touches("models") {

@@ -75,6 +75,7 @@ fn a_file_that_is_refused_changes_nothing() {
             "study.quiet_perriod: unknown key",
         ),
         ("log.level", "=====", "log.level"),
+        ("dicom.tls.certificate", "/nowhere.pem", "dicom.tls"),
         ("models.trusted_keys", "", "models.trusted_keys"),
     ] {
         let wrong = match key {
