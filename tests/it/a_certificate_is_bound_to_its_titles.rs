@@ -82,11 +82,7 @@ fn who_calls_must_show_whose_title_it_is() {
     assert_eq!(plain("CT1"), Answer::Rejected(1, 1, 3));
     assert_eq!(plain("OTHER"), Answer::Accepted);
     wait_until("one more", SOON, || rejected() == refusals + 1.0);
-    assert!(
-        gateway
-            .log()
-            .contains("\"certificate\":\"stranger.hospital\"")
-    );
+    gateway.wait_until_logged("\"certificate\":\"stranger.hospital\"");
 }
 
 fn echo(port: u16, calling: &str, client: Option<&Pair>, ca: &Path) -> std::process::Output {

@@ -135,9 +135,7 @@ fn certificates_and_versions() {
         &format!("127.0.0.1:{}", gateway.dicom_port),
     ]);
     assert!(!peers::run(&mut wrong_port).status.success());
-    wait_until("the hint", SOON, || {
-        gateway.log().contains("speaks TLS, for which")
-    });
+    gateway.wait_until_logged("speaks TLS, for which");
     assert!(
         !gateway.log().contains("\"WARN\""),
         "clients' mistakes are no trouble of ours"

@@ -50,10 +50,7 @@ fn spans_arrive_only_where_they_are_trusted(protocol: &'static str) {
         if trusted {
             collector.traces(1);
         } else {
-            let told = "the collector takes no traces";
-            wait_until("the line that says so", Duration::from_secs(20), || {
-                gateway.log().contains(told)
-            });
+            gateway.wait_until_logged("the collector takes no traces");
         }
         gateway.terminate();
         assert!(gateway.wait(SOON).success());

@@ -31,10 +31,7 @@ fn studies_go_on_and_spans_are_kept_until_it_is_back() {
         let uids = send(&gateway, 2);
         let told = "the collector takes no traces; studies go on without";
         // A collector that hangs is noticed by the deadline of a request.
-        let patience = Duration::from_secs(30);
-        wait_until("the line that says so", patience, || {
-            gateway.log().contains(told)
-        });
+        gateway.wait_until_logged(told);
         collector.behave("take");
         let traces = collector.traces(before + 2);
         for uid in uids {
@@ -43,7 +40,7 @@ fn studies_go_on_and_spans_are_kept_until_it_is_back() {
             traces[id].check();
         }
         assert_eq!(gateway.log().matches(told).count(), 1, "{how}");
-        assert!(gateway.log().contains("the collector takes traces again"));
+        gateway.wait_until_logged("the collector takes traces again");
         assert_eq!(gateway.metric("spans_dropped_total", &[]), 0.0);
         gateway.terminate();
         assert!(gateway.wait(SOON).success());
@@ -75,5 +72,5 @@ fn nobody_waits_for_a_collector_at_the_end() {
     assert!(gateway.wait(SOON).success());
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(8), "{took:?}");
-    assert!(gateway.log().contains("the collector takes no traces"));
+    gateway.wait_until_logged("the collector takes no traces");
 }

@@ -96,7 +96,7 @@ fn it_is_given_up_in_the_end() {
     wait_until("the end of the attempts", SOON, || {
         gateway.get("/api/v1/commitments")["commitments"][0]["state"] == "given-up"
     });
-    assert!(gateway.log().contains("dicom.peers has no address"));
+    gateway.wait_until_logged("dicom.peers has no address");
     let given_up = [("result", "given-up")];
     assert_eq!(gateway.metric("commitments_total", &given_up), 1.0);
 }

@@ -53,6 +53,7 @@ fn sighup_lets_a_new_sender_in_while_another_sends() {
     gateway.wait_until_done(&[&study.uid]);
     assert_eq!(gateway.study(&study.uid)["instances_received"], 2);
 
+    gateway.wait_until_logged("configuration reloaded");
     let lines = log_lines(&gateway, "configuration reloaded");
     assert_eq!(lines[0]["applied"], "dicom.calling_ae_titles");
     assert_eq!(lines[0]["needs_restart"], "");

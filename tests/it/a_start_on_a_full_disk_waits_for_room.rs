@@ -80,8 +80,8 @@ fn check(end: impl Fn(&mut Gateway)) {
     for _ in 0..2 {
         gateway.restart();
         asks_to_come_back(&gateway);
-        let later = "the database is opened when there is room";
-        assert!(gateway.take_log().contains(later));
+        gateway.wait_until_logged("the database is opened when there is room");
+        gateway.take_log();
         assert_eq!(gateway.ask("/api/v1/studies").unwrap().0, 503);
         gateway.terminate();
         assert_eq!(gateway.wait(SOON).code(), Some(0), "it can be stopped");
@@ -99,7 +99,7 @@ fn check(end: impl Fn(&mut Gateway)) {
     send(&gateway, &late);
     gateway.wait_until_done(&[&late.uid]);
     assert_eq!(gateway.messages().len(), 3, "each study once");
-    assert!(gateway.log().contains("there is room again"));
+    gateway.wait_until_logged("there is room again");
 }
 
 fn asks_to_come_back(gateway: &Gateway) {

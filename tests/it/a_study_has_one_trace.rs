@@ -132,9 +132,11 @@ fn whole_traces(protocol: &'static str) {
                 message.event["data"]["model"]["name"]
             );
         }
-        assert!(gateway.log().lines().any(|line| {
-            line.contains("study finished") && line.contains(log_id) && line.contains(id)
-        }));
+        wait_until("the line of the study", SOON, || {
+            gateway.log().lines().any(|line| {
+                line.contains("study finished") && line.contains(log_id) && line.contains(id)
+            })
+        });
     }
     let root = &traces.values().next().unwrap().the("study").resource;
     assert_eq!(root["service.name"], "pacs-gateway");

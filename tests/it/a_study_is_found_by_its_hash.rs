@@ -20,7 +20,10 @@ fn log_id(key: &str, study: &str) -> String {
     String::from_utf8(said.stdout).unwrap().trim().to_owned()
 }
 
-fn lines(gateway: &Gateway) -> Vec<Value> {
+/// The log, once it has said `last` twice.
+fn lines(gateway: &Gateway, last: &str) -> Vec<Value> {
+    let last = format!("\"message\":\"{last}\"");
+    wait_until(&last, SOON, || gateway.log().matches(&last).count() >= 2);
     let log = gateway.log();
     log.lines()
         .map(|line| serde_json::from_str(line).unwrap())
@@ -59,7 +62,7 @@ fn in_logs_over_http_and_in_the_shell() {
         gateway.study(&study.uid);
     }
     let ids = studies.each_ref().map(|study| log_id(key, &study.uid));
-    let lines = lines(&gateway);
+    let lines = lines(&gateway, "instance stored");
     assert_eq!(named(&lines, "instance stored"), ids);
     for (study, id) in studies.iter().zip(&ids) {
         assert_eq!(gateway.study(&study.uid)["log_id"], id.as_str());
@@ -106,7 +109,7 @@ fn the_gateways_own_key_outlives_it_and_every_line_is_an_object() {
             gateway.restart();
         }
     }
-    let lines = lines(&gateway);
+    let lines = lines(&gateway, "stopped");
     for words in ["instance stored", "study finished"] {
         assert_eq!(named(&lines, words), [expected.as_str(), expected.as_str()]);
     }

@@ -97,7 +97,7 @@ fn for_a_while_only() {
     wait_until("end of the pause", SOON, || {
         answer(&gateway) == Answer::Accepted
     });
-    assert!(gateway.log().contains("the pause is over"));
+    gateway.wait_until_logged("the pause is over");
     let (_, body) = operator.post(&gateway, "/api/v1/listener/resume", &json!({}));
     assert_eq!(body["was_paused"], false);
 

@@ -112,9 +112,7 @@ fn one_that_has_expired_is_told() {
     };
     let server = certificates.issue("ca", "gateway", &subject);
     let gateway = Gateway::start(&secured(&server, [ca]));
-    wait_until("the warning", SOON, || {
-        gateway.log().contains("our certificate has expired")
-    });
+    gateway.wait_until_logged("our certificate has expired");
     let life = gateway.metric("tls_certificate_expiry_timestamp_seconds", &[]);
     assert_eq!(life, 1_609_459_200.0, "2021-01-01");
 }

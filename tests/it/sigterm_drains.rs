@@ -61,7 +61,7 @@ fn who_goes_on_sending_is_told_to_try_again() {
     let mut peer = RawPeer::associate(gateway.dicom_port, "CT1", &[&first]);
     assert_eq!(peer.store(&first), 0);
     gateway.terminate();
-    wait_until("drain", SOON, || gateway.log().contains("\"draining\""));
+    gateway.wait_until_logged("\"draining\"");
     assert_eq!(peer.store(&second), 0xA700, "out of resources");
     assert_eq!(peer.echo().unwrap(), 0, "the association lives on");
     assert_eq!(peer.try_release().unwrap(), 0x06, "and ends as it should");
@@ -84,7 +84,7 @@ fn everything_goes_on_for_the_delay() {
     assert_eq!(statuses, [0], "who did not notice yet is served");
     assert_eq!(gateway.wait(SOON).code(), Some(0));
     assert!(told.elapsed() >= Duration::from_secs(3));
-    assert!(gateway.log().contains("not ready any more"));
+    gateway.wait_until_logged("not ready any more");
     assert_eq!(gateway.messages().len(), 1, "what came is finished");
 }
 
@@ -92,9 +92,7 @@ fn everything_goes_on_for_the_delay() {
 fn a_second_signal_cuts_the_delay_short() {
     let mut gateway = Gateway::start(&Options::new().set("shutdown.delay", "10m"));
     gateway.terminate();
-    wait_until("delay", SOON, || {
-        gateway.log().contains("not ready any more")
-    });
+    gateway.wait_until_logged("not ready any more");
     gateway.terminate();
     assert_eq!(gateway.wait(SOON).code(), Some(1));
 }
@@ -104,7 +102,7 @@ fn an_idle_gateway_ends_at_once() {
     let mut gateway = Gateway::start(&Options::new());
     gateway.terminate();
     assert_eq!(gateway.wait(SOON).code(), Some(0));
-    assert!(gateway.log().contains("\"stopped\""));
+    gateway.wait_until_logged("\"stopped\"");
     assert!(
         !gateway.log().contains("not drained"),
         "nothing had to be abandoned"

@@ -128,8 +128,6 @@ fn and_its_certificate_is_renewed() {
     });
     // One that cannot be used changes nothing.
     std::fs::write(pair.certificate, "no certificate").unwrap();
-    wait_until("a warning", SOON, || {
-        gateway.log().contains("certificates stay as they are")
-    });
+    gateway.wait_until_logged("certificates stay as they are");
     peers::succeeded(&curl(&gateway, &ca, "renewed.example"));
 }

@@ -181,6 +181,14 @@ impl Gateway {
         std::mem::take(&mut self.log.lock().unwrap())
     }
 
+    /// Waits until it has logged these words: a line can come after what it tells of.
+    #[track_caller]
+    pub fn wait_until_logged(&self, words: &str) {
+        wait_until(&format!("`{words}` in the log"), SOON, || {
+            self.log().contains(words)
+        });
+    }
+
     /// Header of whoever operates it.
     pub fn authorization(&self) -> String {
         format!("Bearer {}", self.token)
@@ -263,7 +271,7 @@ impl Gateway {
             let error = broker["error"].as_str();
             error.is_some_and(|error| error.contains(words)) && self.connect_failures(reason) >= 1.0
         });
-        assert!(self.log().contains(words));
+        self.wait_until_logged(words);
     }
 
     /// Attempts to reach the broker that failed for this reason.
