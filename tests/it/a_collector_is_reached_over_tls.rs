@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use crate::support::collector::Collector;
 use crate::support::peers::{available, run, succeeded};
-use crate::support::{Gateway, Options, RawPeer, SOON, Study, wait_until};
+use crate::support::{Gateway, Options, RawPeer, SOON, Study};
 
 /// An authority, and a certificate of it for `localhost`: `ca.pem`, `certificate.pem`, `key.pem`.
 fn certificates(dir: &Path) {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::support::certificates::{Certificates, Pair, Subject, secured};
 use crate::support::gateway::Refusal;
-use crate::support::{Gateway, Options, SOON, wait_until};
+use crate::support::{Gateway, Options};
 
 /// Refused by `serve` and by `check`, in words that have all of these parts.
 fn refused(options: &Options, said: &[&str]) {

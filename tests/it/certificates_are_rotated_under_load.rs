@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::certificates::{Certificates, Pair, Subject, secured};
 use crate::support::tunnel::Tunnel;
-use crate::support::{Gateway, RawPeer, peers, wait_until};
+use crate::support::{Gateway, RawPeer, SOON, peers, wait_until};
 
 /// Three looks at the files, on a busy machine.
 const NOTICED: Duration = Duration::from_secs(60);
