@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -12,6 +13,9 @@ use crate::support::files::copy_dir;
 use crate::support::golden;
 use crate::support::options::repository;
 use crate::support::{Gateway, Options, RawPeer, SOON, Study, peers, wait_until};
+
+/// Thousands of requests, made in Python.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 const READ: &str = "the-token-of-a-reader";
 
@@ -157,7 +161,7 @@ fn ask(role: &Role) {
         if let Some(authorization) = &authorization {
             command.args(["-H", &format!("Authorization: {authorization}")]);
         }
-        let told = peers::run(&mut command);
+        let told = peers::run_within(PATIENCE, &mut command);
         let words = String::from_utf8_lossy(&told.stdout).into_owned();
         assert!(told.status.success(), "{words}");
         assert!(words.contains(&format!("Tested: {tested}")), "{words}");

@@ -104,6 +104,11 @@ pub fn python() -> PathBuf {
 
 /// Runs a command to its end. One that misses the deadline ends with the test process.
 pub fn run(command: &mut Command) -> Output {
+    run_within(DEADLINE, command)
+}
+
+/// The same for one that has much to do.
+pub fn run_within(deadline: Duration, command: &mut Command) -> Output {
     let program = Path::new(command.get_program()).display().to_string();
     command.stdin(Stdio::null());
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -111,7 +116,7 @@ pub fn run(command: &mut Command) -> Output {
     let pid = child.id();
     reaper::adopt(pid);
     let ended = std::thread::spawn(move || child.wait_with_output());
-    wait_for(&format!("end of {program}"), DEADLINE, || {
+    wait_for(&format!("end of {program}"), deadline, || {
         ended.is_finished().then_some(())
     });
     reaper::spare(pid);
