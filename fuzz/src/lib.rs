@@ -4,8 +4,8 @@
 //! own code is a finding, and so are memory above the limits and input that takes seconds. A panic
 //! inside a codec library is none, because the gateway contains it to one frame.
 //!
-//! The gateway's modules are compiled into this crate instead of being linked: fuzzing recompiles
-//! all dependencies with instrumentation, and those of the broker, the HTTP server and the model
+//! The gateway's modules are compiled into this crate instead of being linked: fuzzing compiles
+//! all dependencies anew, `make fuzz` with instrumentation, and those of the broker, the HTTP server and the model
 //! runtime, most of all, have no part in this.
 
 #[path = "../../src/certificates.rs"]

@@ -129,14 +129,12 @@ impl Refusal {
 }
 
 impl Access {
-    /// The tokens of the configuration, and that of the local operator, who is appointed in `dir`.
+    /// The tokens of the configuration, which [`Config::check_files`] has looked at, and that of the local
+    /// operator, who is appointed in `dir`.
     ///
     /// # Errors
-    /// The key and the reason.
+    /// When the process is about to end.
     pub async fn new(config: &Config, dir: &Path) -> anyhow::Result<Self> {
-        let checked = config.clone();
-        let checked = spawn_blocking(move || check(&checked)).await?;
-        checked.map_err(anyhow::Error::msg)?;
         let (mut files, mut fixed) = (Vec::new(), Vec::new());
         for Given {
             role,

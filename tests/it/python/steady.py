@@ -21,9 +21,9 @@ class Checkpoint(threading.Event):
         self._association = association
         self._step = threading.Lock()
 
-    def wait(self, timeout=None):
+    def wait(self):
         while True:
-            super().wait(timeout)
+            super().wait()
             with self._step:
                 if self.is_set():
                     self._association._is_paused = False
